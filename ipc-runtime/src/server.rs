@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod calls;
 pub(crate) mod dispatch;
+pub(crate) mod reply;
 pub(crate) mod router;
 mod shutdown;
 
