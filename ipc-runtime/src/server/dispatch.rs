@@ -203,7 +203,7 @@ impl Slot {
 
     /// Ends a call whose method streams no responses.
     async fn answer<R: Message>(self, outcome: Outcome<Response<R>>) {
-        let response = match self.settle(outcome) {
+        let response = match Self::settle(outcome) {
             Ok(response) => response,
             Err(Some(status)) => return self.fail(status).await,
             Err(None) => return,
@@ -214,7 +214,7 @@ impl Slot {
 
     /// Ends a call whose method streams its responses.
     async fn finish(self, outcome: Outcome<Streamed>) {
-        match self.settle(outcome) {
+        match Self::settle(outcome) {
             Ok(Streamed(trailers)) => self.succeed::<()>(&Metadata::new(), &trailers, None).await,
             Err(Some(status)) => self.fail(status).await,
             Err(None) => {}
@@ -222,7 +222,7 @@ impl Slot {
     }
 
     /// The result of a call, its failure, or nothing where nobody can be told.
-    fn settle<T>(&self, outcome: Outcome<T>) -> Result<T, Option<Status>> {
+    fn settle<T>(outcome: Outcome<T>) -> Result<T, Option<Status>> {
         match outcome {
             Outcome::Done(Ok(result)) => Ok(result),
             Outcome::Done(Err(status)) | Outcome::Cancelled(status) => Err(Some(status)),
