@@ -43,8 +43,6 @@ fn what_prost_cannot_tell_apart_is_refused_before_it_tries() {
     let expected = [
         "message `traps.messages_with_one_rust_name.HttpItem`: its name in Rust is `HttpItem`, as is that of message \
          `traps.messages_with_one_rust_name.HTTPItem`",
-        "field `some_TEXT` of oneof `traps.messages_with_one_rust_name.HttpItem.choice`: its name in Rust is \
-         `SomeText`, as is that of field `some_text` of oneof `traps.messages_with_one_rust_name.HttpItem.choice`",
         "message `traps.messages_with_one_rust_name._`: nothing is left of its name in Rust",
         "value `ONE` of enum `traps.messages_with_one_rust_name.Kind`: its name in Rust is `One`, as is that of value \
          `KIND_ONE` of enum `traps.messages_with_one_rust_name.Kind`",
