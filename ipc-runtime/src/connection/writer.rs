@@ -85,6 +85,8 @@ pub(crate) enum Flushed {
     Done,
     /// The socket takes no more for now.
     Blocked,
+    /// Others add as fast as this one writes: the driver must go on, so that a caller gets away.
+    Unfinished,
 }
 
 impl Writer {
@@ -153,8 +155,8 @@ impl Writer {
             match waker {
                 Some(waker) => {
                     let flushed = self.write(&mut lock(&self.sink), &mut Context::from_waker(&waker));
-                    if flushed == Flushed::Blocked {
-                        // It watches how long the write makes no progress.
+                    // Only now that the sink is free: the driver goes on, or watches how long it is blocked.
+                    if flushed != Flushed::Done {
                         waker.wake();
                     }
                 }
@@ -257,9 +259,7 @@ impl Writer {
             drop(queue);
             self.room.notify_waiters();
         }
-        // Others add as fast as this writes: the driver goes on, so that a caller gets away.
-        self.wake_driver();
-        Flushed::Done
+        Flushed::Unfinished
     }
 }
 
