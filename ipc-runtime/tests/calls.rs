@@ -3,6 +3,7 @@
 //! The service is written by hand as the generator would write it.
 
 #![expect(clippy::unused_async, reason = "handlers are async whether they wait or not")]
+#![expect(clippy::unwrap_used, reason = "a test that panics says why")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
