@@ -18,6 +18,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
         #docs
         #(#items)*
         #(#own)*
+        #[derive(::core::fmt::Debug)]
         #visibility struct #ident<#parameter> {
             service: #runtime::Arc<#parameter>,
         }
@@ -107,8 +108,10 @@ fn arm(service: &Service, index: usize, method: &Method) -> TokenStream {
         .server_streams()
         .then(|| quote!(.map(|response| response.map(#runtime::Streaming::from_stream))));
     quote! {
-        #index => call.#call(move |request| async move {
-            <#parameter as #service_trait>::#ident(&service, request).await #owned
-        }),
+        #index => {
+            call.#call(move |request| async move {
+                <#parameter as #service_trait>::#ident(&service, request).await #owned
+            });
+        }
     }
 }

@@ -170,6 +170,7 @@ impl LogClient {
 }
 
 /// Serves a [`Log`].
+#[derive(::core::fmt::Debug)]
 pub struct LogServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -215,7 +216,7 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as Log>::append(&service, request).await
-                })
+                });
             }
             1 => {
                 call.server_streaming(move |request| async move {
@@ -224,12 +225,12 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             2 => {
                 call.client_streaming(move |request| async move {
                     <T as Log>::load(&service, request).await
-                })
+                });
             }
             3 => {
                 call.bidi_streaming(move |request| async move {
@@ -238,7 +239,7 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             _ => call.unimplemented(),
         }

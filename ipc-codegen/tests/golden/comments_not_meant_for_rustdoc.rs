@@ -120,6 +120,7 @@ impl PagesClient {
 }
 
 /// Serves a [`Pages`].
+#[derive(::core::fmt::Debug)]
 pub struct PagesServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -160,7 +161,7 @@ impl<T: Pages> ::ipc_runtime::codegen::Service for PagesServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as Pages>::get(&service, request).await
-                })
+                });
             }
             1 => {
                 call.server_streaming(move |request| async move {
@@ -169,7 +170,7 @@ impl<T: Pages> ::ipc_runtime::codegen::Service for PagesServer<T> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -20,7 +20,9 @@ pub mod greeter_server {
     }
 }
 
+/// `traps.messages_named_like_the_stubs.Greeter`.
 pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -45,6 +47,8 @@ impl GreeterClient_ {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -64,6 +68,7 @@ impl GreeterClient_ {
 }
 
 /// Serves a [`Greeter`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterServer_<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -104,14 +109,16 @@ impl<T: Greeter> ::ipc_runtime::codegen::Service for GreeterServer_<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as Greeter>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.messages_named_like_the_stubs.GreeterStub`.
 pub trait GreeterStub: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -136,6 +143,8 @@ impl GreeterStubClient_ {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -155,6 +164,7 @@ impl GreeterStubClient_ {
 }
 
 /// Serves a [`GreeterStub`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterStubServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -195,14 +205,16 @@ impl<T: GreeterStub> ::ipc_runtime::codegen::Service for GreeterStubServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as GreeterStub>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.messages_named_like_the_stubs.GreeterStubClient`.
 pub trait GreeterStubClient: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -227,6 +239,8 @@ impl GreeterStubClientClient {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -246,6 +260,7 @@ impl GreeterStubClientClient {
 }
 
 /// Serves a [`GreeterStubClient`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterStubClientServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -287,7 +302,7 @@ for GreeterStubClientServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as GreeterStubClient>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

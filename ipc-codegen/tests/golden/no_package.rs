@@ -9,6 +9,7 @@ pub struct RootlessItem {
 
 /// Without a package.
 pub trait Rootless: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<RootlessItem>,
@@ -33,6 +34,8 @@ impl RootlessClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -50,6 +53,7 @@ impl RootlessClient {
 }
 
 /// Serves a [`Rootless`].
+#[derive(::core::fmt::Debug)]
 pub struct RootlessServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -90,7 +94,7 @@ impl<T: Rootless> ::ipc_runtime::codegen::Service for RootlessServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as Rootless>::get(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

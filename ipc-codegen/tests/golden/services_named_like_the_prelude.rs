@@ -7,7 +7,9 @@ pub struct Value {
     pub text: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps.services_named_like_the_prelude.Option`.
 pub trait Option: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -32,6 +34,8 @@ impl OptionClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -49,6 +53,7 @@ impl OptionClient {
 }
 
 /// Serves a [`Option`].
+#[derive(::core::fmt::Debug)]
 pub struct OptionServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -89,14 +94,16 @@ impl<T: Option> ::ipc_runtime::codegen::Service for OptionServer<T> {
             0 => {
                 call.unary(move |request| async move {
                     <T as Option>::get(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Result`.
 pub trait Result: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Watch`.
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -125,6 +132,8 @@ impl ResultClient {
         Self { channel }
     }
 
+    /// `Watch`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
@@ -142,6 +151,7 @@ impl ResultClient {
 }
 
 /// Serves a [`Result`].
+#[derive(::core::fmt::Debug)]
 pub struct ResultServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -186,14 +196,16 @@ impl<T: Result> ::ipc_runtime::codegen::Service for ResultServer<T> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Send`.
 pub trait Send: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Push`.
     fn push(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -220,6 +232,8 @@ impl SendClient {
         Self { channel }
     }
 
+    /// `Push`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn push(
@@ -237,6 +251,7 @@ impl SendClient {
 }
 
 /// Serves a [`Send`].
+#[derive(::core::fmt::Debug)]
 pub struct SendServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -277,14 +292,16 @@ impl<T: Send> ::ipc_runtime::codegen::Service for SendServer<T> {
             0 => {
                 call.client_streaming(move |request| async move {
                     <T as Send>::push(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Stream`.
 pub trait Stream: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Chat`.
     fn chat(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -315,6 +332,8 @@ impl StreamClient {
         Self { channel }
     }
 
+    /// `Chat`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn chat(
@@ -332,6 +351,7 @@ impl StreamClient {
 }
 
 /// Serves a [`Stream`].
+#[derive(::core::fmt::Debug)]
 pub struct StreamServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -376,14 +396,16 @@ impl<T: Stream> ::ipc_runtime::codegen::Service for StreamServer<T> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.T`.
 pub trait T: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -412,6 +434,8 @@ impl TClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -429,6 +453,7 @@ impl TClient {
 }
 
 /// Serves a [`T`].
+#[derive(::core::fmt::Debug)]
 pub struct TServer<T_> {
     service: ::ipc_runtime::codegen::Arc<T_>,
 }
@@ -473,7 +498,7 @@ impl<T_: T> ::ipc_runtime::codegen::Service for TServer<T_> {
                         .map(|response| {
                             response.map(::ipc_runtime::codegen::Streaming::from_stream)
                         })
-                })
+                });
             }
             _ => call.unimplemented(),
         }
