@@ -4,7 +4,7 @@
 
 use crate::error::IpcError;
 
-/// DaemonEye's endpoint, the default of [`IpcConfig`](crate::IpcConfig).
+/// `DaemonEye`'s endpoint, the default of [`IpcConfig`](crate::IpcConfig).
 pub(crate) const DEFAULT_ENDPOINT: &str =
     if cfg!(windows) { r"\\.\pipe\daemoneye\procmond" } else { "/var/run/daemoneye/procmond.sock" };
 

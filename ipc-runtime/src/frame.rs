@@ -8,7 +8,7 @@
 //! +--------+--------+----------------------+
 //! ```
 //!
-//! `length` is N; the checksum covers the N message bytes. The codec is public because deployed DaemonEye
+//! `length` is N; the checksum covers the N message bytes. The codec is public because deployed `DaemonEye`
 //! components speak these frames with a bare message and the Castagnoli checksum.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

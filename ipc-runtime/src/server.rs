@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod calls;
 pub(crate) mod dispatch;
+pub(crate) mod reply;
 pub(crate) mod router;
 mod shutdown;
 
@@ -99,6 +100,7 @@ impl ServerBuilder {
     ///
     /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
     /// `AddrInUse` where a server listens already, and what else the system says.
+    #[expect(clippy::unused_async, reason = "binding may have to wait on other platforms")]
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;

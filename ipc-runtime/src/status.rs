@@ -271,7 +271,7 @@ mod tests {
             .with_detail(&prost_types::Timestamp { seconds: 1, nanos: 2 })
             .with_detail(&duration);
         assert_eq!(status.detail::<prost_types::Duration>(), Some(duration));
-        assert_eq!(status.detail::<prost_types::FieldMask>(), None);
+        assert_eq!(status.detail::<String>(), None);
         assert_eq!(status.details().len(), 2);
     }
 }

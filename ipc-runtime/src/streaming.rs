@@ -153,10 +153,10 @@ enum Answer {
 
 impl Answers {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
-        if let Some(deadline) = &mut self.deadline {
-            if deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(IpcError::Timeout.into()));
-            }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(IpcError::Timeout.into()));
         }
         loop {
             let next = match self.first.take() {

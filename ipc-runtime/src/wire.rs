@@ -4,6 +4,8 @@
 //! no I/O and judges no call; what is legal when is for the connection and its two sides.
 
 pub(crate) mod encode;
+#[cfg(test)]
+mod golden;
 
 use bytes::Bytes;
 use prost::Message;

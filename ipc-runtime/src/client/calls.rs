@@ -218,15 +218,14 @@ impl ClientSide {
             self.connection.slots.add_permits(1);
         }
         drop(table);
-        if close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32) {
-            if let Some(message) = &close.message {
-                entry.state.put_free(message.clone());
-            }
+        let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
+        if succeeded && let Some(message) = &close.message {
+            entry.state.put_free(message.clone());
         }
-        if !close.not_processed {
-            if let Some(channel) = self.channel.upgrade() {
-                channel.note_answer();
-            }
+        if !close.not_processed
+            && let Some(channel) = self.channel.upgrade()
+        {
+            channel.note_answer();
         }
         entry.state.put_end(End::Closed(close));
     }

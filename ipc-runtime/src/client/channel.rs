@@ -125,7 +125,6 @@ impl Channel {
     }
 
     /// A channel with more settings than a configuration file has.
-    #[must_use]
     pub fn builder(config: &IpcConfig) -> ChannelBuilder {
         ChannelBuilder {
             config: config.clone(),

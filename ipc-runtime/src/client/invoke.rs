@@ -216,16 +216,16 @@ async fn within<T>(
 
 /// The error of a call whose deadline passed before it could be sent.
 fn never_sent(shared: &Arc<Shared>) -> IpcError {
-    let (phase, cause) = match shared.last_refusal() {
-        Some(refused) => ("the deadline passed waiting for", Arc::clone(&refused.error)),
-        None => {
+    let cause = shared.last_refusal().map_or_else(
+        || {
             let words = "it was still being connected to, or all its call slots were taken";
-            ("the deadline passed waiting for", Arc::new(IpcError::Encode(words.to_owned())))
-        }
-    };
+            Arc::new(IpcError::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words)))
+        },
+        |refused| Arc::clone(&refused.error),
+    );
     let failure = Failure {
         endpoint: Arc::clone(&shared.endpoint),
-        phase,
+        phase: "the deadline passed waiting for",
         cause,
         remedy: "the request was not sent; start the server or allow more time",
         code: Code::DeadlineExceeded,

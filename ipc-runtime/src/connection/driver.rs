@@ -56,7 +56,7 @@ pub(crate) trait Side: Send + Unpin + 'static {
 pub(crate) struct Ending {
     pub(crate) cause: IpcError,
     /// The status of the last `GoAway`; `None` sends none.
-    pub(crate) go_away: Option<Status>,
+    pub(crate) go_away: Option<Box<Status>>,
 }
 
 impl Ending {
@@ -66,12 +66,13 @@ impl Ending {
 
     /// The peer broke the protocol.
     pub(crate) fn breach(status: Status) -> Self {
-        Self { cause: IpcError::Status(status.clone()), go_away: Some(status) }
+        Self { cause: IpcError::Status(status.clone()), go_away: Some(Box::new(status)) }
     }
 
     /// A frame could not be taken (the table of section 2).
     pub(crate) fn frame(cause: IpcError) -> Self {
-        Self { go_away: frame_error_code(&cause).map(|code| Status::new(code, cause.to_string())), cause }
+        let status = frame_error_code(&cause).map(|code| Box::new(Status::new(code, cause.to_string())));
+        Self { go_away: status, cause }
     }
 }
 
@@ -160,6 +161,9 @@ impl<S: Side> Driver<S> {
     fn drive_writes(&mut self, cx: &mut Context<'_>) {
         let writer = &self.connection.writer;
         let flushed = writer.drive(cx);
+        if flushed == Flushed::Unfinished {
+            cx.waker().wake_by_ref();
+        }
         self.clock.note_write(flushed, writer.written());
         if let Some(error) = writer.take_failure() {
             tracing::debug!(%error, "writing failed; reading what has already arrived");
@@ -199,8 +203,7 @@ impl<S: Side> Driver<S> {
         match body {
             Body::Hello(_) => Err(Ending::breach(Status::internal("a second Hello"))),
             Body::Ping(ping) => {
-                let pong = Body::Pong(Nonce { nonce: ping.nonce });
-                self.connection.queue(Class::Reply, 0, pong);
+                self.connection.queue(Class::Reply, 0, Body::Pong(ping));
                 Ok(())
             }
             Body::Pong(_) => Ok(()),
@@ -278,7 +281,7 @@ impl Clock {
 
     fn note_write(&mut self, flushed: Flushed, written: u64) {
         match (flushed, self.blocked) {
-            (Flushed::Done, _) => self.blocked = None,
+            (Flushed::Done | Flushed::Unfinished, _) => self.blocked = None,
             (Flushed::Blocked, Some((_, at))) if at == written => {}
             (Flushed::Blocked, _) => self.blocked = Some((Instant::now(), written)),
         }
@@ -329,13 +332,13 @@ impl Clock {
 fn timed_out(words: String) -> Ending {
     Ending {
         cause: IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words.clone())),
-        go_away: Some(Status::deadline_exceeded(words)),
+        go_away: Some(Box::new(Status::deadline_exceeded(words))),
     }
 }
 
 /// An instant that far ahead; a duration beyond the clock is as good as a year.
 pub(crate) fn later(instant: Instant, duration: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    const YEAR: Duration = Duration::from_hours(365 * 24);
     instant.checked_add(duration).unwrap_or(instant + YEAR)
 }
 
@@ -347,7 +350,9 @@ pub(crate) async fn linger(writer: &Writer, mut input: BoxedRead) {
     let drained = std::future::poll_fn(|cx| {
         loop {
             if !flushed {
-                writer.drive(cx);
+                if writer.drive(cx) == Flushed::Unfinished {
+                    cx.waker().wake_by_ref();
+                }
                 flushed = writer.take_failure().is_some()
                     || writer.is_empty() && writer.poll_shutdown(cx).is_ready();
             }

@@ -142,7 +142,7 @@ pub(crate) async fn read_first(
             Err(_) => {
                 let words = format!("no Hello within {} ms", limit.as_millis());
                 let cause = io::Error::new(io::ErrorKind::TimedOut, words.clone());
-                let go_away = Some(Status::deadline_exceeded(words));
+                let go_away = Some(Box::new(Status::deadline_exceeded(words)));
                 return Err(Ending { cause: IpcError::Io(cause), go_away });
             }
         }

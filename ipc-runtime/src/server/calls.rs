@@ -115,11 +115,13 @@ impl ServerConnection {
     }
 
     fn remove(&self, id: u64) -> bool {
-        let removed = lock(&self.calls).running.remove(&id).is_some();
-        if removed {
+        let removed = lock(&self.calls).running.remove(&id);
+        if let Some(state) = &removed {
             self.core.calls_ended(1);
+            // A handler may have given its requests away to somebody who still reads them.
+            state.put_end(End::Cancelled(Status::cancelled("the call is over")));
         }
-        removed
+        removed.is_some()
     }
 
     fn is_drained(&self) -> bool {

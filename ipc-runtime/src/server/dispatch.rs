@@ -10,19 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use prost::Message;
 use tokio::time::Instant;
 
 use super::calls::ServerConnection;
+use super::reply::{Reply, Streamed};
 use crate::connection::call::{CallState, End, Next};
-use crate::connection::writer::{Class, Refusal};
 use crate::metadata::Metadata;
 use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::streaming::Streaming;
-use crate::wire::encode::pairs;
-use crate::wire::{Body, Headers};
 
 /// A call that has arrived and waits for its handler.
 pub struct ServerCall {
@@ -106,21 +103,18 @@ impl ServerCall {
     }
 
     /// Runs a handler that reads one message and answers with a stream.
-    pub fn server_streaming<Q, R, S, F, Fut>(self, handler: F)
+    pub fn server_streaming<Q, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,
-        R: Message + 'static,
-        S: Stream<Item = Result<R, Status>> + Send + 'static,
-        F: FnOnce(Request<Q>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Response<S>, Status>> + Send,
+        F: FnOnce(Request<Q>, Reply) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Streamed, Status>> + Send,
     {
         tokio::spawn(async move {
             let Self { slot, metadata, deadline } = self;
             let work = async {
                 let message = slot.single().await?;
                 slot.start();
-                let response = handler(Request::received(message, metadata, deadline)).await?;
-                slot.stream(response).await
+                handler(Request::received(message, metadata, deadline), slot.reply()).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;
@@ -128,20 +122,17 @@ impl ServerCall {
     }
 
     /// Runs a handler that reads a stream and answers with one.
-    pub fn bidi_streaming<Q, R, S, F, Fut>(self, handler: F)
+    pub fn bidi_streaming<Q, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,
-        R: Message + 'static,
-        S: Stream<Item = Result<R, Status>> + Send + 'static,
-        F: FnOnce(Request<Streaming<Q>>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Response<S>, Status>> + Send,
+        F: FnOnce(Request<Streaming<Q>>, Reply) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Streamed, Status>> + Send,
     {
         tokio::spawn(async move {
             let Self { slot, metadata, deadline } = self;
             let work = async {
                 slot.start();
-                let response = handler(Request::received(slot.requests(), metadata, deadline)).await?;
-                slot.stream(response).await
+                handler(Request::received(slot.requests(), metadata, deadline), slot.reply()).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;
@@ -162,6 +153,10 @@ impl Slot {
 
     fn incoming(&self) -> Incoming {
         Incoming { connection: Arc::clone(&self.connection), id: self.id, state: Arc::clone(&self.state) }
+    }
+
+    fn reply(&self) -> Reply {
+        Reply::new(Arc::clone(&self.connection), self.id, Arc::clone(&self.state))
     }
 
     fn requests<Q: Message + Default>(&self) -> Streaming<Q> {
@@ -206,74 +201,9 @@ impl Slot {
         }
     }
 
-    /// Sends headers and items; returns the trailers that end the call.
-    async fn stream<R, S>(&self, response: Response<S>) -> Result<Metadata, Status>
-    where
-        R: Message,
-        S: Stream<Item = Result<R, Status>>,
-    {
-        let (headers, stream, trailers) = response.into_parts();
-        self.send_headers(&headers)?;
-        let mut stream = pin!(stream);
-        while let Some(item) = poll_fn(|cx| self.poll_answer(cx, stream.as_mut())).await {
-            self.send_item(&item?).await?;
-        }
-        Ok(trailers)
-    }
-
-    fn send_headers(&self, headers: &Metadata) -> Result<(), Status> {
-        let connection = &self.connection.connection;
-        let sent = connection.writer.append(Class::Control, |buffer, _| {
-            connection.encoder.put(buffer, self.id, Body::Headers(Headers { metadata: pairs(headers) }))
-        });
-        match sent {
-            Err(Refusal::Frame(error)) => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The handler's next item, once credit allows one. Everything appended so far leaves before this waits.
-    fn poll_answer<R>(
-        &self,
-        cx: &mut Context<'_>,
-        stream: std::pin::Pin<&mut impl Stream<Item = Result<R, Status>>>,
-    ) -> Poll<Option<Result<R, Status>>> {
-        let next = match self.state.poll_credit(cx) {
-            Poll::Ready(true) => stream.poll_next(cx),
-            Poll::Ready(false) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        };
-        if next.is_pending() {
-            self.connection.connection.writer.flush();
-        }
-        next
-    }
-
-    async fn send_item(&self, item: &impl Message) -> Result<(), Status> {
-        let connection = &self.connection.connection;
-        let mut length = 0;
-        loop {
-            let appended = connection.writer.append(Class::Call, |buffer, _| {
-                length = connection.encoder.put_item(buffer, self.id, item)?;
-                Ok(())
-            });
-            match appended {
-                Ok(_) => break,
-                Err(Refusal::Full) => {
-                    connection.writer.flush();
-                    connection.writer.room().await;
-                }
-                Err(Refusal::Ended) => return Err(Status::unavailable("the connection has ended")),
-                Err(Refusal::Frame(error)) => return Err(error.into()),
-            }
-        }
-        self.state.spend(length);
-        Ok(())
-    }
-
     /// Ends a call whose method streams no responses.
     async fn answer<R: Message>(self, outcome: Outcome<Response<R>>) {
-        let response = match self.settle(outcome) {
+        let response = match Self::settle(outcome) {
             Ok(response) => response,
             Err(Some(status)) => return self.fail(status).await,
             Err(None) => return,
@@ -283,16 +213,16 @@ impl Slot {
     }
 
     /// Ends a call whose method streams its responses.
-    async fn finish(self, outcome: Outcome<Metadata>) {
-        match self.settle(outcome) {
-            Ok(trailers) => self.succeed::<()>(&Metadata::new(), &trailers, None).await,
+    async fn finish(self, outcome: Outcome<Streamed>) {
+        match Self::settle(outcome) {
+            Ok(Streamed(trailers)) => self.succeed::<()>(&Metadata::new(), &trailers, None).await,
             Err(Some(status)) => self.fail(status).await,
             Err(None) => {}
         }
     }
 
     /// The result of a call, its failure, or nothing where nobody can be told.
-    fn settle<T>(&self, outcome: Outcome<T>) -> Result<T, Option<Status>> {
+    fn settle<T>(outcome: Outcome<T>) -> Result<T, Option<Status>> {
         match outcome {
             Outcome::Done(Ok(result)) => Ok(result),
             Outcome::Done(Err(status)) | Outcome::Cancelled(status) => Err(Some(status)),

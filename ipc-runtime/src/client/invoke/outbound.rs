@@ -34,6 +34,14 @@ pub(super) struct Outbound<S: Stream> {
     complete: bool,
 }
 
+/// What the application's stream gave.
+enum Fetched<T> {
+    Item(T),
+    End,
+    /// The call is over: nobody wants items any more.
+    Unwanted,
+}
+
 /// The parts of a call that sending needs; it does not keep the call from being cancelled.
 #[derive(Clone)]
 pub(super) struct Lane {
@@ -107,15 +115,15 @@ where
 
     /// Takes the stream's next item into `held`; `false` where there is none, or none is wanted any more.
     async fn fetch(&mut self, lane: &Lane) -> bool {
-        let item = if self.finished { None } else { poll_fn(|cx| self.poll_item(cx, lane)).await };
-        match item {
-            Some(Some(item)) => {
+        let next = if self.finished { Fetched::End } else { poll_fn(|cx| self.poll_item(cx, lane)).await };
+        match next {
+            Fetched::Item(item) => {
                 self.held_bytes += item.encoded_len();
                 self.held.push_back(item);
                 true
             }
-            Some(None) => false,
-            None => {
+            Fetched::Unwanted => false,
+            Fetched::End => {
                 self.finished = true;
                 lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
                 false
@@ -123,14 +131,13 @@ where
         }
     }
 
-    /// The stream's next item; `Some(None)` where the call is over first.
-    fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Option<Option<S::Item>>> {
+    fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched<S::Item>> {
         if lane.state.poll_over(cx).is_ready() {
-            return Poll::Ready(Some(None));
+            return Poll::Ready(Fetched::Unwanted);
         }
         let item = self.stream.as_mut().poll_next(cx);
         flush_if_pending(lane, &item);
-        item.map(|item| item.map(Some))
+        item.map(|item| item.map_or(Fetched::End, Fetched::Item))
     }
 
     /// Sends the next of `held`; `false` where the connection takes nothing any more.
