@@ -29,4 +29,6 @@ goldens! {
     services_named_like_the_prelude
     underscores_and_digits
     well_known_types_as_arguments
+    with_attributes
+    with_default_stubs
 }

@@ -192,7 +192,7 @@ impl<T: Log> LogServer<T> {
 impl<T> ::core::clone::Clone for LogServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -211,7 +211,7 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -219,12 +219,8 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
                 });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Log>::tail(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Log>::tail(&service, request).await).await
                 });
             }
             2 => {
@@ -233,12 +229,8 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
                 });
             }
             3 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Log>::copy(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Log>::copy(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),

@@ -110,7 +110,7 @@ impl<T: Old> OldServer<T> {
 impl<T> ::core::clone::Clone for OldServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -124,7 +124,7 @@ impl<T: Old> ::ipc_runtime::codegen::Service for OldServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -132,12 +132,8 @@ impl<T: Old> ::ipc_runtime::codegen::Service for OldServer<T> {
                 });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Old>::watch(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Old>::watch(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),

@@ -239,7 +239,7 @@ impl<T: Shadows> ShadowsServer<T> {
 impl<T> ::core::clone::Clone for ShadowsServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -259,7 +259,7 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -267,12 +267,8 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
                 });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Shadows>::many(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Shadows>::many(&service, request).await).await
                 });
             }
             2 => {
@@ -281,12 +277,8 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
                 });
             }
             3 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Shadows>::chat(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Shadows>::chat(&service, request).await).await
                 });
             }
             4 => {

@@ -90,7 +90,7 @@ impl<T: Greeter> GreeterServer_<T> {
 impl<T> ::core::clone::Clone for GreeterServer_<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -104,7 +104,7 @@ impl<T: Greeter> ::ipc_runtime::codegen::Service for GreeterServer_<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -186,7 +186,7 @@ impl<T: GreeterStub> GreeterStubServer<T> {
 impl<T> ::core::clone::Clone for GreeterStubServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -200,7 +200,7 @@ impl<T: GreeterStub> ::ipc_runtime::codegen::Service for GreeterStubServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -282,7 +282,7 @@ impl<T: GreeterStubClient> GreeterStubClientServer<T> {
 impl<T> ::core::clone::Clone for GreeterStubClientServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -297,7 +297,7 @@ for GreeterStubClientServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {

@@ -281,7 +281,7 @@ impl<T: Session> SessionServer<T> {
 impl<T> ::core::clone::Clone for SessionServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -304,7 +304,7 @@ impl<T: Session> ::ipc_runtime::codegen::Service for SessionServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -327,12 +327,8 @@ impl<T: Session> ::ipc_runtime::codegen::Service for SessionServer<T> {
                 });
             }
             4 => {
-                call.server_streaming(move |request| async move {
-                    <T as Session>::from_arc(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Session>::from_arc(&service, request).await).await
                 });
             }
             5 => {

@@ -251,7 +251,7 @@ impl<T: Keywords> KeywordsServer<T> {
 impl<T> ::core::clone::Clone for KeywordsServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -273,7 +273,7 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -286,12 +286,8 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
                 });
             }
             2 => {
-                call.server_streaming(move |request| async move {
-                    <T as Keywords>::r#gen(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Keywords>::r#gen(&service, request).await).await
                 });
             }
             3 => {
@@ -300,12 +296,8 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
                 });
             }
             4 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Keywords>::crate_(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Keywords>::crate_(&service, request).await).await
                 });
             }
             5 => {

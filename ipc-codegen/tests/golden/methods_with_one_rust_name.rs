@@ -135,7 +135,7 @@ impl<T: Links> LinksServer<T> {
 impl<T> ::core::clone::Clone for LinksServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -153,7 +153,7 @@ impl<T: Links> ::ipc_runtime::codegen::Service for LinksServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -166,12 +166,8 @@ impl<T: Links> ::ipc_runtime::codegen::Service for LinksServer<T> {
                 });
             }
             2 => {
-                call.server_streaming(move |request| async move {
-                    <T as Links>::get_url__(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Links>::get_url__(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),

@@ -75,7 +75,7 @@ impl<T: Rootless> RootlessServer<T> {
 impl<T> ::core::clone::Clone for RootlessServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -89,7 +89,7 @@ impl<T: Rootless> ::ipc_runtime::codegen::Service for RootlessServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {

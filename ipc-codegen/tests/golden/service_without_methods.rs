@@ -40,7 +40,7 @@ impl<T: Nothing> NothingServer<T> {
 impl<T> ::core::clone::Clone for NothingServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }

@@ -75,7 +75,7 @@ impl<T: Option> OptionServer<T> {
 impl<T> ::core::clone::Clone for OptionServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -89,7 +89,7 @@ impl<T: Option> ::ipc_runtime::codegen::Service for OptionServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -173,7 +173,7 @@ impl<T: Result> ResultServer<T> {
 impl<T> ::core::clone::Clone for ResultServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -187,15 +187,11 @@ impl<T: Result> ::ipc_runtime::codegen::Service for ResultServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.server_streaming(move |request| async move {
-                    <T as Result>::watch(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Result>::watch(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),
@@ -273,7 +269,7 @@ impl<T: Send> SendServer<T> {
 impl<T> ::core::clone::Clone for SendServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -287,7 +283,7 @@ impl<T: Send> ::ipc_runtime::codegen::Service for SendServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.client_streaming(move |request| async move {
@@ -373,7 +369,7 @@ impl<T: Stream> StreamServer<T> {
 impl<T> ::core::clone::Clone for StreamServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -387,15 +383,11 @@ impl<T: Stream> ::ipc_runtime::codegen::Service for StreamServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Stream>::chat(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Stream>::chat(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),
@@ -475,7 +467,7 @@ impl<T_: T> TServer<T_> {
 impl<T_> ::core::clone::Clone for TServer<T_> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -489,15 +481,11 @@ impl<T_: T> ::ipc_runtime::codegen::Service for TServer<T_> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.server_streaming(move |request| async move {
-                    <T_ as T>::get(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T_ as T>::get(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),

@@ -131,7 +131,7 @@ impl<T: _3> _3Server<T> {
 impl<T> ::core::clone::Clone for _3Server<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -149,7 +149,7 @@ impl<T: _3> ::ipc_runtime::codegen::Service for _3Server<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {

@@ -174,7 +174,7 @@ impl<T: WellKnown> WellKnownServer<T> {
 impl<T> ::core::clone::Clone for WellKnownServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -193,7 +193,7 @@ impl<T: WellKnown> ::ipc_runtime::codegen::Service for WellKnownServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
@@ -201,12 +201,8 @@ impl<T: WellKnown> ::ipc_runtime::codegen::Service for WellKnownServer<T> {
                 });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as WellKnown>::count(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as WellKnown>::count(&service, request).await).await
                 });
             }
             2 => {
@@ -215,12 +211,8 @@ impl<T: WellKnown> ::ipc_runtime::codegen::Service for WellKnownServer<T> {
                 });
             }
             3 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as WellKnown>::chat(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as WellKnown>::chat(&service, request).await).await
                 });
             }
             _ => call.unimplemented(),
