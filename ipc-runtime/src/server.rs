@@ -120,7 +120,7 @@ impl ServerBuilder {
         let listener = Listener::bind(endpoint).map_err(|error| {
             IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
         })?;
-        place.bound();
+        place.bound()?;
         tracing::info!(endpoint, "listening");
         Ok(Server { core: self.into_core(config), listener, _place: place })
     }
