@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::Access;
 use crate::error::IpcError;
 
 /// Room in `sockaddr_un.sun_path` before its closing NUL (unix(7); 104 bytes on macOS and the BSDs).
 const MAX_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
-const SOCKET_MODE: u32 = 0o600;
+const LOCK_MODE: u32 = 0o600;
 
 pub(super) fn check(endpoint: &str) -> Result<(), IpcError> {
     if endpoint.len() > MAX_PATH_BYTES {
@@ -52,28 +53,29 @@ pub(crate) struct Place {
     path: PathBuf,
     directory: OwnedFd,
     name: PathBuf,
+    access: Access,
     bound: Option<(u64, u64)>,
     // Released by the kernel when the process ends, however it ends.
     lock: File,
 }
 
 impl Place {
-    /// Makes a missing directory (mode 0700), checks it, locks the place, and removes a socket that no server
+    /// Makes a missing directory, checks it, locks the place, and removes a socket that no server
     /// listens on.
     ///
     /// # Errors
     ///
     /// Somebody else may write in the directory, a server has the place, or something that is no socket of ours
     /// is there; nothing was changed.
-    pub(crate) fn prepare(endpoint: &str) -> Result<Self, IpcError> {
+    pub(crate) fn prepare(endpoint: &str, access: Access) -> Result<Self, IpcError> {
         let path = PathBuf::from(endpoint);
         let Some(name) = path.file_name().map(PathBuf::from) else {
             return Err(IpcError::invalid_input(format!("endpoint_path {endpoint:?} names no file")));
         };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = open_directory(&path, parent)?;
+        let directory = open_directory(&path, parent, access)?;
         let lock = lock(&path, &directory, &name)?;
-        let place = Self { path, directory, name, bound: None, lock };
+        let place = Self { path, directory, name, access, bound: None, lock };
         place.clear()?;
         Ok(place)
     }
@@ -84,20 +86,21 @@ impl Place {
     ///
     /// The socket is not where it should be, or others could connect to it.
     pub(crate) fn bound(&mut self) -> Result<(), IpcError> {
+        let wanted = u32::from(self.access.socket_mode());
         let fail = |error: io::Error, what: &str| binding(&self.path, &error, what);
         let moved = "the directory was exchanged while binding; check who may write above it";
         let mut found = self.look().map_err(|error| fail(error, moved))?;
-        if mode(&found) != SOCKET_MODE && mode(&found) & !SOCKET_MODE == 0 {
-            // A umask has taken more than it should: only the owner's own rights were lost.
-            rustix::fs::chmodat(&self.directory, &self.name, Mode::from(SOCKET_MODE), AtFlags::empty())
+        if mode(&found) != wanted && mode(&found) & !wanted == 0 {
+            // The umask has taken rights away; none was there that should not be.
+            rustix::fs::chmodat(&self.directory, &self.name, Mode::from(wanted), AtFlags::empty())
                 .map_err(|error| fail(error.into(), "cannot set its mode"))?;
             found = self.look().map_err(|error| fail(error, moved))?;
         }
-        if !is_socket(&found) || !is_ours(&found) || mode(&found) != SOCKET_MODE {
+        if !is_socket(&found) || !is_ours(&found) || mode(&found) != wanted {
             let words = format!("mode {:o}, owner {}", mode(&found), found.st_uid);
             return Err(fail(
                 io::Error::new(io::ErrorKind::PermissionDenied, words),
-                "it should be 0600 and ours",
+                "something has changed the socket while it was bound",
             ));
         }
         self.bound = Some(identity(&found));
@@ -152,10 +155,10 @@ impl Drop for Place {
 }
 
 /// Opens the socket's directory, made if it is missing, and checks that nobody else may change it.
-fn open_directory(path: &Path, parent: &Path) -> Result<OwnedFd, IpcError> {
+fn open_directory(path: &Path, parent: &Path, access: Access) -> Result<OwnedFd, IpcError> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(access.directory_mode())
         .create(parent)
         .map_err(|error| binding(path, &error, "cannot make its directory"))?;
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -187,7 +190,7 @@ fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, IpcError>
     let fail =
         |error: io::Error| binding(path, &error, "cannot take its lock file (its name with .lock added)");
     loop {
-        let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from(SOCKET_MODE));
+        let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from(LOCK_MODE));
         let mut file = File::from(opened.map_err(|error| fail(error.into()))?);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

@@ -1,5 +1,6 @@
 //! A pipe's name. A pipe needs no place: its name lives as long as its instances.
 
+use super::Access;
 use crate::error::IpcError;
 
 const PREFIX: &str = r"\\.\pipe\";
@@ -30,7 +31,7 @@ pub(crate) struct Place;
 
 impl Place {
     #[expect(clippy::unnecessary_wraps, reason = "other platforms can fail here")]
-    pub(crate) fn prepare(_: &str) -> Result<Self, IpcError> {
+    pub(crate) fn prepare(_: &str, _: Access) -> Result<Self, IpcError> {
         Ok(Self)
     }
 
