@@ -34,7 +34,9 @@ mod text;
 mod transport;
 mod wire;
 
-pub use client::channel::{Channel, ChannelBuilder};
+pub use client::builder::ChannelBuilder;
+pub use client::channel::Channel;
+pub use client::shared::{ChannelState, StateChanges};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;
 pub use frame::FrameCodec;

@@ -20,7 +20,7 @@ use self::calls::ServerConnection;
 use self::dispatch::ServerCall;
 use self::router::{Router, Service};
 pub use self::shutdown::Shutdown;
-use crate::client::channel::DEFAULT_CREDIT;
+use crate::client::builder::DEFAULT_CREDIT;
 use crate::client::reconnect::random;
 use crate::config::IpcConfig;
 use crate::connection::handshake;
