@@ -3,6 +3,8 @@
 //! They know frames and envelopes ([`wire`](crate::wire)) and keep none of the protocol's rules. Whatever they
 //! wait for fails the test when it does not come.
 
+#![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,23 +30,13 @@ pub struct RawPeer {
 }
 
 /// Fails the test if `work` takes too long.
-///
-/// # Panics
-///
-/// If it does.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(done) => done,
-        Err(_) => panic!("waited {} s for {what}", PATIENCE.as_secs()),
-    }
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
 }
 
 impl RawPeer {
     /// Connects, and says nothing.
-    ///
-    /// # Panics
-    ///
-    /// If nobody listens.
     pub async fn connect(path: impl AsRef<Path>) -> Self {
         Self::over(soon("a connection", UnixStream::connect(path)).await.expect("a server listens"))
     }
@@ -96,17 +88,14 @@ impl RawPeer {
     }
 
     /// Sends any bytes.
-    ///
-    /// # Panics
-    ///
-    /// If the other side takes no more.
     pub async fn write(&mut self, bytes: &[u8]) {
         soon("room to write", self.stream.write_all(bytes)).await.expect("the other side reads");
     }
 
-    /// Sends any bytes, as far as the other side still takes any.
-    pub async fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        soon("room to write, or an error", self.stream.write_all(bytes)).await
+    /// Whether the other side has let go of the stream for good, reading included.
+    pub async fn is_shut(&mut self) -> bool {
+        crate::clock::settle().await;
+        self.stream.try_write(b"?").is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
     /// Writes what can be written without waiting; says how much that was.
@@ -116,19 +105,11 @@ impl RawPeer {
     }
 
     /// Ends the own half of the stream.
-    ///
-    /// # Panics
-    ///
-    /// If the other side is gone.
     pub async fn half_close(&mut self) {
         self.stream.shutdown().await.expect("a stream to shut down");
     }
 
     /// Reads raw bytes, at most `limit`.
-    ///
-    /// # Panics
-    ///
-    /// If there are none.
     pub async fn read_some(&mut self, limit: usize) -> usize {
         let mut limited = (&mut self.stream).take(limit as u64);
         let read = soon("bytes", limited.read_buf(&mut self.input)).await.expect("a stream");
@@ -137,10 +118,6 @@ impl RawPeer {
     }
 
     /// The next frame's message, `None` at the end of the stream.
-    ///
-    /// # Panics
-    ///
-    /// If the stream ends inside a frame, or otherwise than by being closed.
     pub async fn frame(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = wire::take_frame(self.receives, &mut self.input) {
@@ -158,29 +135,17 @@ impl RawPeer {
     }
 
     /// The next envelope, with a body of a known kind; `None` at the end of the stream.
-    ///
-    /// # Panics
-    ///
-    /// If what comes is none.
     pub async fn next_or_end(&mut self) -> Option<(u64, Body)> {
         let envelope = Envelope::decode(self.frame().await?).expect("an envelope");
         Some((envelope.call_id, envelope.body.expect("a body")))
     }
 
     /// The next envelope.
-    ///
-    /// # Panics
-    ///
-    /// If the stream ends.
     pub async fn next(&mut self) -> (u64, Body) {
         self.next_or_end().await.expect("a frame, not the end of the stream")
     }
 
     /// Waits for the end of the stream, and for nothing else.
-    ///
-    /// # Panics
-    ///
-    /// If something else comes.
     pub async fn ends(&mut self) {
         let next = self.next_or_end().await;
         assert_eq!(next, None, "the stream should have ended");
@@ -200,10 +165,6 @@ impl RawPeer {
     }
 
     /// The next frame is a `GoAway` of this code.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn farewell(&mut self, code: i32) -> GoAway {
         let (id, go_away) = self.go_away().await;
         let status = go_away.status.clone().unwrap_or_default();
@@ -212,10 +173,6 @@ impl RawPeer {
     }
 
     /// The next frame is a unary answer, as a server should send it.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn answered(&mut self, call_id: u64) -> Bytes {
         let (id, close) = self.close().await;
         assert_eq!((id, &close.status), (call_id, &None));
@@ -223,10 +180,6 @@ impl RawPeer {
     }
 
     /// The next frame is the end of this call, with this code and `not_processed`.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn closed(&mut self, call_id: u64, code: i32, not_processed: bool) -> Close {
         let (id, close) = self.close().await;
         let said = close.status.as_ref().map_or(0, |status| status.code);
@@ -235,10 +188,6 @@ impl RawPeer {
     }
 
     /// A Ping goes out and its Pong is the next frame: what was sent before has had no answer.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn is_quiet(&mut self) {
         const NONCE: u64 = 0x5ca1_ab1e;
         crate::clock::settle().await;
@@ -248,10 +197,6 @@ impl RawPeer {
     }
 
     /// The next frame is an `Open` with this id.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn opened(&mut self, call_id: u64) -> Open {
         let (id, open) = self.open().await;
         assert_eq!(id, call_id);
@@ -259,10 +204,6 @@ impl RawPeer {
     }
 
     /// The next frame is an item of this call.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn has_item(&mut self, call_id: u64) -> Bytes {
         let (id, item) = self.item().await;
         assert_eq!(id, call_id);
@@ -270,20 +211,12 @@ impl RawPeer {
     }
 
     /// The next frame cancels this call.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn cancelled(&mut self, call_id: u64) {
         let (id, _) = self.cancel().await;
         assert_eq!(id, call_id);
     }
 
     /// What a streamed answer comes to: its items and its end. Headers may come before them.
-    ///
-    /// # Panics
-    ///
-    /// If something else comes.
     pub async fn streamed(&mut self, call_id: u64) -> (Vec<Bytes>, Close) {
         let mut items = Vec::new();
         let mut begun = false;
@@ -306,10 +239,6 @@ macro_rules! expectations {
         impl RawPeer {
             $(
                 #[doc = concat!("The next frame is a `", stringify!($body), "`: its call id and what it says.")]
-                ///
-                /// # Panics
-                ///
-                /// If it is something else.
                 pub async fn $name(&mut self) -> (u64, wire::$body) {
                     match self.next().await {
                         (id, Body::$body(body)) => (id, body),
@@ -328,10 +257,6 @@ expectations! {
 
 impl RawPeer {
     /// The next frame is a Hello with call id 0.
-    ///
-    /// # Panics
-    ///
-    /// If it is something else.
     pub async fn hello(&mut self) -> Hello {
         match self.next().await {
             (0, Body::Hello(hello)) => hello,
@@ -348,20 +273,12 @@ pub struct RawServer {
 
 impl RawServer {
     /// Listens.
-    ///
-    /// # Panics
-    ///
-    /// If that is not possible.
     #[must_use]
     pub fn bind(path: impl AsRef<Path>) -> Self {
         Self { listener: UnixListener::bind(path).expect("a free path") }
     }
 
     /// The next client, that has been told nothing.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
     pub async fn accept(&self) -> RawPeer {
         let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
         RawPeer::over(stream)

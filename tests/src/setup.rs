@@ -1,12 +1,15 @@
 //! Where a test takes place: [`Real`], our server in a directory of its own, and [`Played`], our client facing a
 //! server that the test plays.
 
+#![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipc_runtime::{
-    Channel, ChannelBuilder, Code, Crc32Variant, IpcConfig, IpcError, Response, Server, ServerBuilder, Shutdown,
+    Channel, ChannelBuilder, Code, Crc32Variant, IpcConfig, IpcError, Response, Server, ServerBuilder,
+    Shutdown,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -20,10 +23,6 @@ use crate::wire::{self, Checksum, Hello};
 pub type Outcome<T> = Result<Response<T>, IpcError>;
 
 /// Settings for a test: the defaults, and a socket in a directory of its own.
-///
-/// # Panics
-///
-/// If there is no room for a directory.
 #[must_use]
 pub fn place() -> (IpcConfig, TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -51,10 +50,6 @@ impl Real {
     }
 
     /// A server with other settings.
-    ///
-    /// # Panics
-    ///
-    /// If it can't be bound.
     pub async fn with(
         change: impl FnOnce(&mut IpcConfig),
         build: impl FnOnce(ServerBuilder) -> ServerBuilder,
@@ -91,10 +86,6 @@ impl Real {
     }
 
     /// A client of ours.
-    ///
-    /// # Panics
-    ///
-    /// If its settings are out of bounds.
     #[must_use]
     pub fn client(&self) -> ProbeClient {
         ProbeClient::new(Channel::new(&self.config).expect("valid settings"))
@@ -106,10 +97,6 @@ impl Real {
     }
 
     /// Waits until the server has shut down, having asked for it.
-    ///
-    /// # Panics
-    ///
-    /// If it does not.
     pub async fn stopped(mut self) -> Shutdown {
         self.ask_to_stop();
         soon("the server's end", self.task).await.expect("no panic").expect("no error")
@@ -136,10 +123,6 @@ impl Played {
     }
 
     /// A client with other settings.
-    ///
-    /// # Panics
-    ///
-    /// If they are out of bounds.
     pub fn with(
         change: impl FnOnce(&mut IpcConfig),
         build: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
@@ -173,19 +156,11 @@ pub fn text(bytes: usize) -> Note {
 }
 
 /// What a task gave.
-///
-/// # Panics
-///
-/// If it takes too long, or panicked.
 pub async fn done<T>(task: JoinHandle<T>) -> T {
     soon("a call's end", task).await.expect("a call that does not panic")
 }
 
 /// Fails the test unless the call failed with this code, and says this of whether its request left.
-///
-/// # Panics
-///
-/// If it did not.
 pub fn failed<T: std::fmt::Debug>(outcome: Result<T, IpcError>, code: Code, request_sent: bool) -> IpcError {
     let error = outcome.expect_err("a call that fails");
     assert_eq!((error.code(), error.request_sent()), (code, request_sent), "{error}");
