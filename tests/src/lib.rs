@@ -8,4 +8,6 @@ pub mod probe;
 pub mod raw;
 #[cfg(unix)]
 pub mod setup;
+#[cfg(unix)]
+pub mod vectors;
 pub mod wire;
