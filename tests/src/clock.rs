@@ -27,16 +27,17 @@ impl Clock {
         Self { _held: held }
     }
 
-    /// Lets everything that can happen now happen, then that much time pass, and what follows from it.
-    pub async fn advance(&self, time: Duration) {
-        settle().await;
-        tokio::time::advance(time).await;
-        settle().await;
+    /// Lets everything that can happen now happen, then a little more than so many milliseconds pass, and what
+    /// follows from it. Timers go off in the millisecond after the one they are set to, hence the little more.
+    pub async fn advance(&self, millis: u64) {
+        self.advance_exactly(millis + 1).await;
     }
 
-    /// [`advance`](Self::advance) by milliseconds.
-    pub async fn advance_ms(&self, millis: u64) {
-        self.advance(Duration::from_millis(millis)).await;
+    /// As [`advance`](Self::advance), and not a nanosecond more: a timer that is due just then goes off later.
+    pub async fn advance_exactly(&self, millis: u64) {
+        settle().await;
+        tokio::time::advance(Duration::from_millis(millis)).await;
+        settle().await;
     }
 }
 

@@ -17,9 +17,9 @@ async fn send(vector: &Invalid, peer: &mut RawPeer, clock: &Clock) {
     match vector.then.as_str() {
         "eof" => peer.half_close().await,
         "stall" => {
-            clock.advance_ms(10_000).await;
+            clock.advance(10_000).await;
             peer.ping().await;
-            clock.advance_ms(20_000).await;
+            clock.advance(20_000).await;
         }
         _ => {}
     }
@@ -131,8 +131,7 @@ async fn a_damaged_open_reaches_no_handler() {
 async fn trickle(peer: &mut RawPeer, clock: &Clock) {
     for byte in &wire::frame_of(Checksum::Ieee, 0, wire::ping(1))[..6] {
         peer.write(&[*byte]).await;
-        clock.advance_ms(4999).await;
-        clock.advance_ms(1).await;
+        clock.advance(5000).await;
     }
 }
 
@@ -164,9 +163,9 @@ async fn a_frame_that_is_complete_just_in_time_passes() {
     let real = Real::start().await;
     let mut raw = real.raw().await;
     let frame = wire::frame_of(Checksum::Ieee, 0, wire::ping(7));
-    for (at, wait) in [(0, 9_999), (1, 9_999), (2, 9_999), (3, 2)] {
+    for (at, wait) in [(0, 9_998), (1, 9_998), (2, 9_998), (3, 1)] {
         raw.write(&frame[at..=at]).await;
-        clock.advance_ms(wait).await;
+        clock.advance_exactly(wait).await;
     }
     raw.write(&frame[4..]).await;
     assert_eq!(raw.pong().await, (0, wire::Pong { nonce: 7 }));
