@@ -14,7 +14,8 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::calls::{ClientCall, Head, OpenError};
-use super::channel::{Channel, Shared, Wish};
+use super::channel::Channel;
+use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
 use crate::connection::driver::later;
@@ -48,7 +49,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
         let (metadata, message) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
@@ -194,13 +195,8 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
 }
 
 /// What the layers of a call are told of it.
-fn call_context(
-    shared: &Arc<Shared>,
-    method: Method,
-    metadata: Metadata,
-    deadline: Option<Instant>,
-) -> CallContext {
-    CallContext::new(Path::Static(method.path()), metadata, deadline, Arc::clone(&shared.endpoint))
+fn call_context(method: Method, metadata: Metadata, deadline: Option<Instant>) -> CallContext {
+    CallContext::new(Path::Static(method.path()), metadata, deadline, None)
 }
 
 impl Shared {
@@ -231,28 +227,8 @@ async fn within<T>(
     match tokio::time::timeout_at(deadline, work).await {
         Ok(result) => result,
         Err(_) if progress.sent.load(Ordering::Relaxed) => Err(IpcError::Timeout),
-        Err(_) => Err(never_sent(shared)),
+        Err(_) => Err(shared.never_ready()),
     }
-}
-
-/// The error of a call whose deadline passed before it could be sent.
-fn never_sent(shared: &Arc<Shared>) -> IpcError {
-    let cause = shared.last_refusal().map_or_else(
-        || {
-            let words = "it was still being connected to, or all its call slots were taken";
-            Arc::new(IpcError::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words)))
-        },
-        |refused| Arc::clone(&refused.error),
-    );
-    let failure = Failure {
-        endpoint: Arc::clone(&shared.endpoint),
-        phase: "the deadline passed waiting for",
-        cause,
-        remedy: "the request was not sent; start the server or allow more time",
-        code: Code::DeadlineExceeded,
-        request_sent: false,
-    };
-    failure.into_error(std::io::ErrorKind::TimedOut)
 }
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.
