@@ -203,7 +203,7 @@ impl Invocation {
 
 /// The error of a call whose connection ended before its answer.
 pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
-    let damaged = lost.cause.code() == Code::DataLoss;
+    let code = if lost.cause.is_damage() { Code::DataLoss } else { Code::Unavailable };
     let failure = Failure {
         endpoint: Arc::clone(endpoint),
         phase: "lost the connection to",
@@ -213,7 +213,7 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
         } else {
             "the request was not processed, so it can be sent again"
         },
-        code: if damaged { Code::DataLoss } else { Code::Unavailable },
+        code,
         request_sent: lost.sent,
     };
     failure.into_error(std::io::ErrorKind::ConnectionReset)
