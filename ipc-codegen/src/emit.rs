@@ -1,0 +1,44 @@
+//! Turns services into Rust.
+//!
+//! Owns the list of artefacts; each has a function of its own in one of the modules below. Must not know where a
+//! service came from, and must not fail: what can't be emitted has been refused by [`validate`](crate::validate).
+
+mod attrs;
+mod client;
+mod server;
+mod service;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::model::{Package, Service};
+
+/// The stubs of all services of a package.
+#[must_use]
+pub fn emit(package: &Package) -> TokenStream {
+    package.services.iter().map(artefacts).collect()
+}
+
+fn artefacts(service: &Service) -> TokenStream {
+    let mut artefacts = TokenStream::new();
+    if service.parts.service_trait {
+        artefacts.extend(service::definition(service));
+    }
+    if service.parts.client {
+        artefacts.extend([client::definition(service), client::methods(service)]);
+    }
+    if service.parts.server {
+        artefacts.extend([
+            server::definition(service),
+            server::constructors(service),
+            server::clone(service),
+            server::dispatch(service),
+        ]);
+    }
+    artefacts
+}
+
+/// The one path that generated code names.
+fn runtime() -> TokenStream {
+    quote!(::ipc_runtime::codegen)
+}

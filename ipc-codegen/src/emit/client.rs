@@ -1,0 +1,104 @@
+//! Owns the client: a struct around a channel, and a function for each method.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+
+use super::{attrs, runtime};
+use crate::model::{Idempotency, Kind, Method, Service};
+
+/// The struct.
+pub(super) fn definition(service: &Service) -> TokenStream {
+    let (runtime, visibility, ident) = (runtime(), &service.visibility, &service.client_ident);
+    let doc = if service.parts.service_trait {
+        format!(" Calls a [`{}`].", service.ident)
+    } else {
+        format!(" Calls a `{}`.", service.wire_name)
+    };
+    let docs = attrs::docs([&doc]);
+    let (items, own) = (&service.attributes.client_items, &service.attributes.client);
+    let unread = service
+        .methods
+        .is_empty()
+        .then(|| quote!(#[allow(dead_code, reason = "a service without methods reads nothing")]));
+    quote! {
+        #docs
+        #(#items)*
+        #(#own)*
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #visibility struct #ident {
+            #unread
+            channel: #runtime::Channel,
+        }
+    }
+}
+
+/// The constructor and the calls.
+pub(super) fn methods(service: &Service) -> TokenStream {
+    let (runtime, ident, items) = (runtime(), &service.client_ident, &service.attributes.client_items);
+    let deprecated = &service.deprecated;
+    let functions = service.methods.iter().map(|method| function(service, method));
+    quote! {
+        #(#items)*
+        impl #ident {
+            /// A client whose calls go through `channel`.
+            #deprecated
+            #[must_use]
+            pub const fn new(channel: #runtime::Channel) -> Self {
+                Self { channel }
+            }
+            #(#functions)*
+        }
+    }
+}
+
+fn function(service: &Service, method: &Method) -> TokenStream {
+    let (runtime, attributes, ident) = (runtime(), attrs::of_client_function(method), &method.ident);
+    let (input, call, description) = (&method.input, call(method.kind), description(service, method));
+    let (request, message) = if method.kind.client_streams() {
+        (
+            quote!(impl #runtime::IntoStreamingRequest<Message = #input>),
+            quote!(request.into_streaming_request()),
+        )
+    } else {
+        (
+            quote!(impl ::core::convert::Into<#runtime::Request<#input>>),
+            quote!(::core::convert::Into::into(request)),
+        )
+    };
+    let output = &method.output;
+    let body =
+        if method.kind.server_streams() { quote!(#runtime::Streaming<#output>) } else { quote!(#output) };
+    quote! {
+        #attributes
+        pub async fn #ident(
+            &self,
+            request: #request,
+        ) -> ::core::result::Result<#runtime::Response<#body>, #runtime::IpcError> {
+            let method = #description;
+            self.channel.#call(method, #message).await
+        }
+    }
+}
+
+/// What the channel has to know of a method.
+fn description(service: &Service, method: &Method) -> TokenStream {
+    let runtime = runtime();
+    let path = format!("/{}/{}", service.wire_name, method.wire_name);
+    let idempotency = match method.idempotency {
+        Idempotency::Unknown => None,
+        Idempotency::NoSideEffects => Some(quote!(.idempotency(#runtime::Idempotency::NoSideEffects))),
+        Idempotency::Idempotent => Some(quote!(.idempotency(#runtime::Idempotency::Idempotent))),
+    };
+    quote!(#runtime::Method::new(#path) #idempotency)
+}
+
+/// The channel's function, and the server call's, for a kind of call.
+pub(super) fn call(kind: Kind) -> Ident {
+    let name = match kind {
+        Kind::Unary => "unary",
+        Kind::ServerStreaming => "server_streaming",
+        Kind::ClientStreaming => "client_streaming",
+        Kind::BidiStreaming => "bidi_streaming",
+    };
+    Ident::new(name, Span::call_site())
+}

@@ -1,0 +1,111 @@
+//! Owns the server: a struct around an implementation of the trait, and the way from a method's number to its function.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::quote;
+
+use super::client::call;
+use super::{attrs, runtime};
+use crate::model::{Method, Service};
+use crate::naming::type_parameter;
+
+/// The struct.
+pub(super) fn definition(service: &Service) -> TokenStream {
+    let (runtime, visibility, ident) = (runtime(), &service.visibility, &service.server_ident);
+    let parameter = type_parameter(&service.ident);
+    let docs = attrs::docs([&format!(" Serves a [`{}`].", service.ident)]);
+    let (items, own) = (&service.attributes.server_items, &service.attributes.server);
+    quote! {
+        #docs
+        #(#items)*
+        #(#own)*
+        #visibility struct #ident<#parameter> {
+            service: #runtime::Arc<#parameter>,
+        }
+    }
+}
+
+/// The constructors.
+pub(super) fn constructors(service: &Service) -> TokenStream {
+    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
+    quote! {
+        #(#items)*
+        impl<#parameter: #service_trait> #ident<#parameter> {
+            /// Serves `service`.
+            #[must_use]
+            pub fn new(service: #parameter) -> Self {
+                Self::from_arc(#runtime::Arc::new(service))
+            }
+            /// Serves a `service` that is shared.
+            #[must_use]
+            pub const fn from_arc(service: #runtime::Arc<#parameter>) -> Self {
+                Self { service }
+            }
+        }
+    }
+}
+
+/// `Clone`, whether or not the implementation can be cloned.
+pub(super) fn clone(service: &Service) -> TokenStream {
+    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let parameter = type_parameter(&service.ident);
+    quote! {
+        #(#items)*
+        impl<#parameter> ::core::clone::Clone for #ident<#parameter> {
+            fn clone(&self) -> Self {
+                Self { service: #runtime::Arc::clone(&self.service) }
+            }
+        }
+    }
+}
+
+/// What the runtime's router calls.
+pub(super) fn dispatch(service: &Service) -> TokenStream {
+    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
+    let name = &service.wire_name;
+    let methods = service.methods.iter().map(|method| &method.wire_name);
+    let function = dispatch_function(service);
+    quote! {
+        #(#items)*
+        impl<#parameter: #service_trait> #runtime::Service for #ident<#parameter> {
+            const NAME: &'static ::core::primitive::str = #name;
+            const METHODS: &'static [&'static ::core::primitive::str] = &[#(#methods),*];
+            #function
+        }
+    }
+}
+
+fn dispatch_function(service: &Service) -> TokenStream {
+    let runtime = runtime();
+    if service.methods.is_empty() {
+        return quote! {
+            fn dispatch(&self, _method: ::core::primitive::usize, call: #runtime::ServerCall) {
+                call.unimplemented();
+            }
+        };
+    }
+    let arms = service.methods.iter().enumerate().map(|(index, method)| arm(service, index, method));
+    quote! {
+        fn dispatch(&self, method: ::core::primitive::usize, call: #runtime::ServerCall) {
+            let service = #runtime::Arc::clone(&self.service);
+            match method {
+                #(#arms)*
+                _ => call.unimplemented(),
+            }
+        }
+    }
+}
+
+fn arm(service: &Service, index: usize, method: &Method) -> TokenStream {
+    let index = Literal::usize_unsuffixed(index);
+    let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
+    let (call, ident, runtime) = (call(method.kind), &method.ident, runtime());
+    // The stream's type names the borrow of `service`, although it outlives it; a boxed one doesn't.
+    let boxed = method.kind.server_streams().then(|| quote!(.map(#runtime::boxed)));
+    quote! {
+        #index => call.#call(move |request| async move {
+            <#parameter as #service_trait>::#ident(&service, request).await #boxed
+        }),
+    }
+}
