@@ -7,7 +7,7 @@ mod endpoint;
 mod image;
 mod stop;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::endpoint::{EndpointFile, Holder};
 pub use self::image::{Image, running_image};
@@ -32,6 +32,17 @@ pub fn config_places() -> Vec<PathBuf> {
         [own, Some("/etc".into())]
     };
     folders.into_iter().flatten().map(|folder| folder.join("daemoneye").join("daemoneye.yaml")).collect()
+}
+
+/// An endpoint that belongs to a private folder.
+#[must_use]
+pub fn endpoint_in(folder: &Path) -> String {
+    if cfg!(windows) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        format!(r"\\.\pipe\{name}\procmond")
+    } else {
+        folder.join("procmond.sock").to_string_lossy().into_owned()
+    }
 }
 
 /// The user that this program runs as, as people write it: `root (0)`.

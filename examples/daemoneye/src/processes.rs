@@ -121,11 +121,8 @@ pub fn unix_millis(time: SystemTime) -> i64 {
 fn record(process: &Process, users: &Users, now: i64) -> ProcessRecord {
     let pid = process.pid().as_u32();
     let kernel_thread = process.thread_kind() == Some(ThreadKind::Kernel);
-    let image = if kernel_thread {
-        platform::Image::default()
-    } else {
-        platform::Image::of(pid, process.exe())
-    };
+    let image =
+        if kernel_thread { platform::Image::default() } else { platform::Image::of(pid, process.exe()) };
     let user = process.user_id();
     ProcessRecord {
         pid,
@@ -183,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn callers_at_the_same_time_share_one_look() {
-        let table = ProcessTable::with_max_age(Duration::from_secs(3600)).unwrap();
+        let table = ProcessTable::with_max_age(Duration::from_hours(1)).unwrap();
         let (one, other) = tokio::join!(table.snapshot(), table.snapshot());
         assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
 

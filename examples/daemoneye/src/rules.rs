@@ -132,10 +132,28 @@ fn kernel_thread_imitation(process: &ProcessRecord) -> Option<(Severity, String)
 
 /// `[anything]`, as process lists show kernel threads, or a name that only they have: `kworker/0:1`.
 fn is_kernel_thread_name(name: &str) -> bool {
-    const WITH_SUFFIX: &[&str] =
-        &["kworker", "ksoftirqd", "migration", "cpuhp", "idle_inject", "irq", "rcuop", "rcuos", "rcuog", "jbd2"];
-    const ALONE: &[&str] =
-        &["kthreadd", "kswapd0", "kcompactd0", "khugepaged", "kdevtmpfs", "kauditd", "khungtaskd", "oom_reaper"];
+    const WITH_SUFFIX: &[&str] = &[
+        "kworker",
+        "ksoftirqd",
+        "migration",
+        "cpuhp",
+        "idle_inject",
+        "irq",
+        "rcuop",
+        "rcuos",
+        "rcuog",
+        "jbd2",
+    ];
+    const ALONE: &[&str] = &[
+        "kthreadd",
+        "kswapd0",
+        "kcompactd0",
+        "khugepaged",
+        "kdevtmpfs",
+        "kauditd",
+        "khungtaskd",
+        "oom_reaper",
+    ];
 
     if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return !inner.is_empty();
@@ -207,7 +225,8 @@ mod tests {
     fn a_kernel_threads_name_on_a_users_program_is_found() {
         for imitation in ["[kworker/0:1]", "kworker/u8:2", "[x]", "kthreadd", "ksoftirqd/3", "irq/9-acpi"] {
             let by_name = ProcessRecord { name: imitation.into(), ..process("/usr/bin/miner") };
-            let by_argument = ProcessRecord { command_line: vec![imitation.into()], ..process("/usr/bin/miner") };
+            let by_argument =
+                ProcessRecord { command_line: vec![imitation.into()], ..process("/usr/bin/miner") };
             let message = format!("/usr/bin/miner goes by the name '{imitation}', like a kernel thread");
             let expected = [(Rule::KernelThreadImitation, Severity::High, message)];
             assert_eq!(findings(&by_name), expected);
@@ -232,7 +251,10 @@ mod tests {
         assert_eq!(findings(&real), []);
         // One that hides its executable, but not its arguments.
         let hidden = ProcessRecord { command_line: vec!["kworker/0:1".into()], ..real };
-        assert_eq!(findings(&hidden)[0].2, "a user's program goes by the name 'kworker/0:1', like a kernel thread");
+        assert_eq!(
+            findings(&hidden)[0].2,
+            "a user's program goes by the name 'kworker/0:1', like a kernel thread"
+        );
     }
 
     #[test]

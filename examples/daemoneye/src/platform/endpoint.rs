@@ -104,7 +104,9 @@ fn holder_in(table: &str, path: &str) -> Holder {
 
     let mut found = Holder::Nobody;
     for line in table.lines().skip(1) {
-        let Some(fields) = line.strip_suffix(path).and_then(|fields| fields.strip_suffix(' ')) else { continue };
+        let Some(fields) = line.strip_suffix(path).and_then(|fields| fields.strip_suffix(' ')) else {
+            continue;
+        };
         let mut fields = fields.split_ascii_whitespace();
         let flags = fields.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
         match (flags, fields.count()) {

@@ -71,7 +71,8 @@ fn same_file(one: &Path, other: &Path) -> bool {
     one.is_some() && one == identity(other)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::process::{Child, Command, Stdio};
 

@@ -21,8 +21,8 @@ impl StopRequest {
         Ok(Self { signals: Signals::listen()?, stdin: with_stdin.then(end_of_stdin) })
     }
 
-    /// Waits for the request and says what it was.
-    pub async fn requested(mut self) -> &'static str {
+    /// Waits for the request, and logs what it was.
+    pub async fn requested(mut self) {
         let stdin = async {
             match self.stdin.take() {
                 // A sender that is gone means that standard input can't be read: it has ended.
@@ -30,10 +30,11 @@ impl StopRequest {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let request = tokio::select! {
             signal = self.signals.next() => signal,
             () = stdin => "the end of standard input",
-        }
+        };
+        tracing::info!("stopping on {request}");
     }
 }
 

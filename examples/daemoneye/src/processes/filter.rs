@@ -41,9 +41,10 @@ impl Matcher {
     pub fn matches(&self, record: &ProcessRecord) -> bool {
         (self.names.is_empty() || self.names.contains(&record.name))
             && (self.pids.is_empty() || self.pids.contains(&record.pid))
-            && self.executable.as_ref().is_none_or(|glob| {
-                record.executable_path.as_deref().is_some_and(|path| glob.is_match(path))
-            })
+            && self
+                .executable
+                .as_ref()
+                .is_none_or(|glob| record.executable_path.as_deref().is_some_and(|path| glob.is_match(path)))
     }
 }
 

@@ -45,7 +45,8 @@ pub fn trees(snapshot: &[ProcessRecord], matcher: &Matcher) -> Vec<ProcessRecord
         snapshot.iter().filter(|record| matcher.matches(record)).map(|record| record.pid).collect();
     loop {
         let before = members.len();
-        let children = snapshot.iter().filter(|record| record.ppid.is_some_and(|ppid| members.contains(&ppid)));
+        let children =
+            snapshot.iter().filter(|record| record.ppid.is_some_and(|ppid| members.contains(&ppid)));
         let children: Vec<u32> = children.map(|record| record.pid).collect();
         members.extend(children);
         // Ids are reused, so a parent's can be above its child's: one pass is not always enough.
@@ -61,8 +62,8 @@ mod tests {
     use super::*;
     use crate::proto::ProcessFilter;
 
-    fn process(pid: u32, ppid: u32) -> ProcessRecord {
-        ProcessRecord { pid, ppid: Some(ppid), name: "x".repeat(90), ..Default::default() }
+    fn process(pid: u32, parent: u32) -> ProcessRecord {
+        ProcessRecord { pid, ppid: Some(parent), name: "x".repeat(90), ..Default::default() }
     }
 
     fn pids(records: &[ProcessRecord]) -> Vec<u32> {
@@ -98,7 +99,8 @@ mod tests {
     #[test]
     fn a_tree_has_all_descendants_whatever_their_ids() {
         // 9 is 5's parent though its id is higher.
-        let snapshot = [process(1, 0), process(3, 1), process(5, 9), process(6, 5), process(9, 3), process(12, 2)];
+        let snapshot =
+            [process(1, 0), process(3, 1), process(5, 9), process(6, 5), process(9, 3), process(12, 2)];
         let root = Matcher::new(&ProcessFilter { pids: vec![3], ..Default::default() }).unwrap();
         assert_eq!(pids(&trees(&snapshot, &root)), [3, 5, 6, 9]);
     }
