@@ -1,1 +1,54 @@
-//! The runtime.
+//! Typed calls between programs on one machine.
+//!
+//! `ipc-codegen` makes clients and servers from the services of `.proto` files, [`ipc_service`] makes the same
+//! from a Rust trait; this crate is what both run on: local sockets (Unix domain sockets, Windows named
+//! pipes), checksummed frames, deadlines, cancellation, flow control, limits, and reconnection. Nothing here
+//! ever listens on a network.
+//!
+//! - A server: [`Server::builder`], then [`bind`](ServerBuilder::bind) and [`serve`](Server::serve).
+//! - A client: a [`Channel`], given to a generated client.
+//! - Settings: [`IpcConfig`]. Errors: [`IpcError`] on clients, [`Status`] from handlers.
+//!
+//! # Where a call goes
+//!
+//! `GreeterClient` → channel (`client`) → connection → frame → socket → frame → connection → router → dispatch
+//! (`server`) → your `impl Greeter`, and back. Each layer knows only the one below.
+
+mod client;
+#[doc(hidden)]
+pub mod codegen;
+mod config;
+mod connection;
+mod endpoint;
+mod error;
+mod frame;
+mod metadata;
+mod request;
+mod server;
+mod status;
+mod streaming;
+mod text;
+mod transport;
+mod wire;
+
+pub use client::channel::{Channel, ChannelBuilder};
+pub use config::{Crc32Variant, IpcConfig};
+pub use error::IpcError;
+pub use frame::FrameCodec;
+pub use metadata::Metadata;
+pub use request::{IntoStreamingRequest, Request, Response};
+pub use server::{Server, ServerBuilder, Shutdown};
+pub use status::{Code, Status};
+pub use streaming::Streaming;
+
+/// Includes the code that `ipc-codegen` generated for a package in the crate's build script.
+///
+/// ```text
+/// pub mod greeter { ipc_runtime::include_proto!("greeter.v1"); }
+/// ```
+#[macro_export]
+macro_rules! include_proto {
+    ($package:tt) => {
+        include!(concat!(env!("OUT_DIR"), concat!("/", $package, ".rs")));
+    };
+}

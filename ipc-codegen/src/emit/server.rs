@@ -101,11 +101,14 @@ fn arm(service: &Service, index: usize, method: &Method) -> TokenStream {
     let index = Literal::usize_unsuffixed(index);
     let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
     let (call, ident, runtime) = (call(method.kind), &method.ident, runtime());
-    // The stream's type names the borrow of `service`, although it outlives it; a boxed one doesn't.
-    let boxed = method.kind.server_streams().then(|| quote!(.map(#runtime::boxed)));
+    // The stream's type names the borrow of `service`, although it outlives it; that of `Streaming` doesn't.
+    let owned = method
+        .kind
+        .server_streams()
+        .then(|| quote!(.map(|response| response.map(#runtime::Streaming::from_stream))));
     quote! {
         #index => call.#call(move |request| async move {
-            <#parameter as #service_trait>::#ident(&service, request).await #boxed
+            <#parameter as #service_trait>::#ident(&service, request).await #owned
         }),
     }
 }

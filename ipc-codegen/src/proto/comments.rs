@@ -83,9 +83,9 @@ impl Comments {
 
 /// What stands before an item, and, after an empty line, what stands behind it.
 fn text_of(location: &Location) -> Option<String> {
-    let leading = location.leading_comments.as_deref().unwrap_or_default();
-    let trailing = location.trailing_comments.as_deref().unwrap_or_default();
-    let texts: Vec<&str> = [leading, trailing].into_iter().filter(|text| !text.trim().is_empty()).collect();
+    let leading = location.leading_comments.as_deref().unwrap_or_default().trim_end();
+    let trailing = location.trailing_comments.as_deref().unwrap_or_default().trim_end();
+    let texts: Vec<&str> = [leading, trailing].into_iter().filter(|text| !text.is_empty()).collect();
     if texts.is_empty() { None } else { Some(texts.join("\n\n")) }
 }
 

@@ -30,18 +30,17 @@ pub(super) fn module(sources: &[String], messages: &str, stubs: TokenStream) -> 
     Ok(header + &aired(&prettyplease::unparse(&file)))
 }
 
-/// Puts an empty line before each item that follows another with a body.
+/// Puts an empty line before each item that follows another, where the first has a body or the second a comment.
 fn aired(text: &str) -> String {
     let mut aired = String::with_capacity(text.len() + text.len() / 16);
     let mut previous = "";
     for line in text.lines() {
-        let begins = ["///", "#[", "pub ", "fn ", "impl", "trait "]
-            .iter()
-            .any(|start| line.trim_start().starts_with(start));
-        let ends = previous.trim_end() == format!("{}}}", indentation(line));
-        let documented = line.trim_start().starts_with("///");
-        let ended = ends || (previous.ends_with(';') && (documented || line.trim_start().starts_with("fn ")));
-        if begins && ended {
+        let (code, before) = (line.trim_start(), previous.trim_start());
+        let after_body = before == "}" && indentation(previous) == indentation(line);
+        let after_function = before.ends_with(';') && !before.starts_with("//");
+        if (after_body && starts_item(code))
+            || (after_function && (code.starts_with("///") || code.starts_with("fn ")))
+        {
             aired.push('\n');
         }
         aired.push_str(line);
@@ -49,6 +48,10 @@ fn aired(text: &str) -> String {
         previous = line;
     }
     aired
+}
+
+fn starts_item(code: &str) -> bool {
+    ["///", "#[", "pub ", "fn ", "impl", "trait "].iter().any(|start| code.starts_with(start))
 }
 
 fn indentation(line: &str) -> &str {

@@ -1,0 +1,6 @@
+//! The client: [`Channel`], its connection and its calls.
+
+pub(crate) mod calls;
+pub(crate) mod channel;
+pub(crate) mod invoke;
+pub(crate) mod reconnect;

@@ -1,0 +1,333 @@
+//! The client's side of one connection: which calls are open on it, and what arrives for them.
+//!
+//! It knows call ids and what a lost connection means for each call; whether a call is repeated is decided
+//! by its caller, and methods are strings here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use prost::Message;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::channel::Shared;
+use crate::connection::Connection;
+use crate::connection::call::{CallState, End, Lost, Next};
+use crate::connection::driver::{Ending, Side};
+use crate::connection::writer::{Class, Refusal, lock};
+use crate::error::IpcError;
+use crate::metadata::Metadata;
+use crate::status::{Code, Status};
+use crate::wire::encode::OpenParts;
+use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
+
+/// A connection to a server, past the Hellos.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) hello: Hello,
+    table: Mutex<Table>,
+    /// One permit for each call that the server lets this connection have open.
+    slots: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    calls: HashMap<u64, Entry>,
+    last_opened: u64,
+    /// No new calls: the server goes away, or the connection has ended.
+    closed: bool,
+    /// No channel uses the connection any more.
+    unused: bool,
+    /// The lowest `last_call_id` of the server's `GoAway`s.
+    last_accepted: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: Arc<CallState>,
+    /// Where its `Open` ends in the stream: once that much is written, the server can have seen it.
+    open_end: u64,
+    answer_begun: bool,
+}
+
+/// Why a call could not be opened on a connection.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The connection takes no calls any more; another one may.
+    Closed,
+    /// The request can't be sent on any connection.
+    Failed(IpcError),
+    /// The deadline passed first.
+    Expired,
+}
+
+/// What a request is sent with, whichever connection it goes to.
+#[derive(Debug)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'static str,
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl ClientConnection {
+    pub(crate) fn new(connection: Arc<Connection>, hello: Hello) -> Self {
+        let slots = usize::try_from(hello.max_concurrent_calls).unwrap_or(usize::MAX);
+        Self {
+            connection,
+            hello,
+            table: Mutex::default(),
+            slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    /// Whether new calls may be opened.
+    pub(crate) fn is_open(&self) -> bool {
+        !lock(&self.table).closed
+    }
+
+    /// The channel is gone: the connection ends when its last call has.
+    pub(crate) fn release(&self) {
+        lock(&self.table).unused = true;
+        self.connection.writer.wake_driver();
+    }
+
+    /// Opens a call: waits for a free slot and for room to write. `message` is the whole request; without it
+    /// items follow.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, no call was opened.
+    pub(crate) async fn open<M: Message>(
+        self: &Arc<Self>,
+        head: &Head<'_>,
+        message: Option<&M>,
+    ) -> Result<ClientCall, OpenError> {
+        if self.hello.max_concurrent_calls == 0 {
+            let status =
+                Status::resource_exhausted("the server accepts no calls (max_concurrent_calls is 0)");
+            return Err(OpenError::Failed(IpcError::Status(status.not_processed())));
+        }
+        let slot = self.slots.acquire().await.map_err(|_| OpenError::Closed)?;
+        let mut opened = None;
+        let sent = self
+            .connection
+            .send_call(|buffer, offset| {
+                opened = Some(self.write_open(buffer, offset, head, message)?);
+                Ok(())
+            })
+            .await;
+        match (sent, opened) {
+            (Ok(_), Some(Ok(call))) => {
+                // The call holds the slot now, until its Close arrives.
+                slot.forget();
+                Ok(call)
+            }
+            (_, Some(Err(error))) => Err(error),
+            (Err(Refusal::Frame(error)), _) => Err(OpenError::Failed(error)),
+            _ => Err(OpenError::Closed),
+        }
+    }
+
+    fn write_open<M: Message>(
+        self: &Arc<Self>,
+        buffer: &mut BytesMut,
+        offset: u64,
+        head: &Head<'_>,
+        message: Option<&M>,
+    ) -> Result<Result<ClientCall, OpenError>, IpcError> {
+        let Some(timeout_us) = remaining_us(head.deadline) else { return Ok(Err(OpenError::Expired)) };
+        let mut table = lock(&self.table);
+        if table.closed {
+            return Ok(Err(OpenError::Closed));
+        }
+        let id = table.last_opened + 1;
+        let before = buffer.len();
+        let open = OpenParts { method: head.method, timeout_us, metadata: head.metadata, message };
+        self.connection.encoder.put_open(buffer, id, &open)?;
+        table.last_opened = id;
+        let state = Arc::new(self.connection.call_state());
+        let open_end = offset + (buffer.len() - before) as u64;
+        table.calls.insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false });
+        Ok(Ok(ClientCall { connection: Arc::clone(self), id, state }))
+    }
+
+    /// Cancels a call that nobody waits for any more, unless it is over.
+    fn cancel(&self, id: u64) {
+        if lock(&self.table).calls.contains_key(&id) {
+            self.connection.send(Class::Control, id, Body::Cancel(Empty {}));
+        }
+    }
+}
+
+/// What is left until `deadline`, in microseconds, rounded up; 0 where there is none. `None`: nothing is left.
+fn remaining_us(deadline: Option<Instant>) -> Option<u64> {
+    let Some(deadline) = deadline else { return Some(0) };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let micros = left.as_nanos().div_ceil(1000);
+    (micros > 0).then(|| u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// One open call. Dropping it cancels it, unless its end has arrived.
+#[derive(Debug)]
+pub(crate) struct ClientCall {
+    pub(crate) connection: Arc<ClientConnection>,
+    pub(crate) id: u64,
+    pub(crate) state: Arc<CallState>,
+}
+
+impl ClientCall {
+    /// What the server sent next. Credit for what was taken is given back.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let (next, grant) = self.state.poll_next(cx);
+        self.connection.connection.grant(self.id, grant);
+        next
+    }
+
+    pub(crate) async fn next(&self) -> Next {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+impl Drop for ClientCall {
+    fn drop(&mut self) {
+        self.state.abandon();
+        self.connection.cancel(self.id);
+    }
+}
+
+/// The driver's view of a client's connection.
+pub(crate) struct ClientSide {
+    connection: Arc<ClientConnection>,
+    channel: Weak<Shared>,
+    retry_after_ms: u32,
+    graceful: bool,
+}
+
+impl ClientSide {
+    pub(crate) const fn new(connection: Arc<ClientConnection>, channel: Weak<Shared>) -> Self {
+        Self { connection, channel, retry_after_ms: 0, graceful: false }
+    }
+
+    fn close(&self, id: u64, close: Close) {
+        let mut table = lock(&self.connection.table);
+        let Some(entry) = table.calls.remove(&id) else { return };
+        if !table.closed {
+            self.connection.slots.add_permits(1);
+        }
+        drop(table);
+        let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
+        if succeeded && let Some(message) = &close.message {
+            entry.state.put_free(message.clone());
+        }
+        if !close.not_processed
+            && let Some(channel) = self.channel.upgrade()
+        {
+            channel.note_answer();
+        }
+        entry.state.put_end(End::Closed(close));
+    }
+
+    fn begin_answer(entry: &mut Entry) -> bool {
+        std::mem::replace(&mut entry.answer_begun, true)
+    }
+}
+
+impl Side for ClientSide {
+    fn on_call(&mut self, id: u64, body: Body) -> Result<(), Status> {
+        if matches!(body, Body::Open(_) | Body::HalfClose(_) | Body::Cancel(_)) {
+            return Err(Status::internal(format!("{} from a server", body.name())));
+        }
+        let mut table = lock(&self.connection.table);
+        if id > table.last_opened {
+            return Err(Status::internal(format!("{} for call {id}, which was never opened", body.name())));
+        }
+        let Some(entry) = table.calls.get_mut(&id) else { return Ok(()) };
+        match body {
+            Body::Headers(headers) => {
+                if Self::begin_answer(entry) {
+                    return Err(Status::internal(format!("Headers of call {id} after Headers or an Item")));
+                }
+                entry.state.put_headers(wire::metadata(headers.metadata));
+                Ok(())
+            }
+            Body::Item(item) => {
+                Self::begin_answer(entry);
+                let state = Arc::clone(&entry.state);
+                drop(table);
+                state.put_item(item.message)
+            }
+            Body::Credit(credit) => entry.state.add_credit(credit.amount),
+            Body::Close(close) => {
+                drop(table);
+                self.close(id, close);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending> {
+        let status = go_away.status.unwrap_or_default().into_status();
+        self.retry_after_ms = self.retry_after_ms.max(go_away.retry_after_ms);
+        let mut table = lock(&self.connection.table);
+        let last = table.last_accepted.map_or(go_away.last_call_id, |last| last.min(go_away.last_call_id));
+        table.last_accepted = Some(last);
+        if status.code() != Code::Unavailable {
+            return Err(Ending::silent(IpcError::Status(status)));
+        }
+        table.closed = true;
+        self.graceful = true;
+        self.connection.slots.close();
+        let refused: Vec<_> = table.calls.extract_if(|id, _| *id > last).collect();
+        drop(table);
+        let cause = Arc::new(IpcError::Status(status));
+        for (_, entry) in refused {
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(&cause), sent: false }));
+        }
+        if let Some(channel) = self.channel.upgrade() {
+            channel.on_lost(&self.connection, true, self.retry_after_ms, &cause);
+        }
+        Ok(())
+    }
+
+    fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<Ending> {
+        let table = lock(&self.connection.table);
+        if (table.closed || table.unused) && table.calls.values().all(|entry| entry.state.is_abandoned()) {
+            return Poll::Ready(Ending::silent(IpcError::PeerClosed));
+        }
+        Poll::Pending
+    }
+
+    fn last_call_id(&self) -> u64 {
+        0
+    }
+
+    fn on_end(&mut self, cause: &Arc<IpcError>) {
+        let written = self.connection.connection.writer.written();
+        let mut table = lock(&self.connection.table);
+        table.closed = true;
+        self.connection.slots.close();
+        let last = table.last_accepted.unwrap_or(u64::MAX);
+        let calls = std::mem::take(&mut table.calls);
+        drop(table);
+        for (id, entry) in calls {
+            let sent = entry.open_end <= written && id <= last;
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent }));
+        }
+        if let Some(channel) = self.channel.upgrade() {
+            channel.on_lost(&self.connection, self.graceful, self.retry_after_ms, cause);
+        }
+    }
+}
+
+impl Drop for ClientSide {
+    /// The runtime that drove the connection is gone: calls must not wait for ever.
+    fn drop(&mut self) {
+        if !lock(&self.connection.table).calls.is_empty() {
+            self.on_end(&Arc::new(IpcError::PeerClosed));
+        }
+    }
+}

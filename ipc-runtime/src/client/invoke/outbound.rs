@@ -1,0 +1,185 @@
+//! A stream of requests on its way out: paced by credit, and held for as long as it may have to be sent again.
+//!
+//! It knows items and credit; who waits for the answer is not its affair.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use prost::Message;
+
+use crate::client::calls::{ClientCall, ClientConnection};
+use crate::connection::call::{CallState, End};
+use crate::connection::writer::{Class, Refusal};
+use crate::error::IpcError;
+use crate::status::Status;
+use crate::wire::{Body, Empty};
+
+/// Items held beyond this are let go, and with them the chance to repeat the call.
+const MAX_HELD_BYTES: usize = 256 * 1024;
+
+/// What the application sends, and how much of it was sent already.
+pub(super) struct Outbound<S: Stream> {
+    stream: Pin<Box<S>>,
+    finished: bool,
+    /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
+    held: VecDeque<S::Item>,
+    held_bytes: usize,
+    /// How many of `held` were sent on this connection.
+    sent: usize,
+    /// All items so far are in `held`.
+    complete: bool,
+}
+
+/// What the application's stream gave.
+enum Fetched<T> {
+    Item(T),
+    End,
+    /// The call is over: nobody wants items any more.
+    Unwanted,
+}
+
+/// The parts of a call that sending needs; it does not keep the call from being cancelled.
+#[derive(Clone)]
+pub(super) struct Lane {
+    connection: Arc<ClientConnection>,
+    id: u64,
+    state: Arc<CallState>,
+}
+
+impl Lane {
+    pub(super) fn of(call: &ClientCall) -> Self {
+        Self { connection: Arc::clone(&call.connection), id: call.id, state: Arc::clone(&call.state) }
+    }
+
+    /// Fails the call on this side, as its reader will see.
+    pub(super) fn fail(&self, status: Status) {
+        self.state.put_end(End::Cancelled(status));
+        self.connection.connection.send(Class::Control, self.id, Body::Cancel(Empty {}));
+    }
+}
+
+impl<S> Outbound<S>
+where
+    S: Stream,
+    S::Item: Message,
+{
+    pub(super) fn new(stream: S) -> Self {
+        let stream = Box::pin(stream);
+        Self { stream, finished: false, held: VecDeque::new(), held_bytes: 0, sent: 0, complete: true }
+    }
+
+    /// Whether all items taken so far are still at hand.
+    pub(super) const fn is_repeatable(&self) -> bool {
+        self.complete
+    }
+
+    /// Makes ready to send everything again on another connection.
+    pub(super) const fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Sends items until the stream ends or the call is over.
+    ///
+    /// # Errors
+    ///
+    /// An item can't be sent, which fails the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
+    pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
+        loop {
+            let ready = poll_fn(|cx| {
+                let ready = lane.state.poll_credit(cx);
+                flush_if_pending(lane, &ready);
+                ready
+            });
+            if !ready.await {
+                return Ok(());
+            }
+            if self.complete && lane.state.is_answered() {
+                self.let_go();
+            }
+            if self.sent == self.held.len() && !self.fetch(lane).await {
+                return Ok(());
+            }
+            if !self.send_next(lane).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the stream's next item into `held`; `false` where there is none, or none is wanted any more.
+    async fn fetch(&mut self, lane: &Lane) -> bool {
+        let next = if self.finished { Fetched::End } else { poll_fn(|cx| self.poll_item(cx, lane)).await };
+        match next {
+            Fetched::Item(item) => {
+                self.held_bytes += item.encoded_len();
+                self.held.push_back(item);
+                true
+            }
+            Fetched::Unwanted => false,
+            Fetched::End => {
+                self.finished = true;
+                lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
+                false
+            }
+        }
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched<S::Item>> {
+        if lane.state.poll_over(cx).is_ready() {
+            return Poll::Ready(Fetched::Unwanted);
+        }
+        let item = self.stream.as_mut().poll_next(cx);
+        flush_if_pending(lane, &item);
+        item.map(|item| item.map_or(Fetched::End, Fetched::Item))
+    }
+
+    /// Sends the next of `held`; `false` where the connection takes nothing any more.
+    async fn send_next(&mut self, lane: &Lane) -> Result<bool, IpcError> {
+        let Some(item) = self.held.get(self.sent) else { return Ok(true) };
+        let connection = &lane.connection.connection;
+        let mut length = 0;
+        loop {
+            let appended = connection.writer.append(Class::Call, |buffer, _| {
+                length = connection.encoder.put_item(buffer, lane.id, item)?;
+                Ok(())
+            });
+            match appended {
+                Ok(_) => break,
+                Err(Refusal::Full) => {
+                    connection.writer.flush();
+                    connection.writer.room().await;
+                }
+                Err(Refusal::Ended) => return Ok(false),
+                Err(Refusal::Frame(error)) => return Err(error),
+            }
+        }
+        lane.state.spend(length);
+        self.sent += 1;
+        if !self.complete || self.held_bytes > MAX_HELD_BYTES {
+            self.let_go();
+        }
+        Ok(true)
+    }
+
+    /// From here on what was sent is gone.
+    fn let_go(&mut self) {
+        self.complete = false;
+        self.held.drain(..self.sent);
+        self.sent = 0;
+        self.held_bytes = 0;
+    }
+}
+
+/// Items are written together: when nothing more can be appended now, they leave.
+fn flush_if_pending<T>(lane: &Lane, poll: &Poll<T>) {
+    if poll.is_pending() {
+        lane.connection.connection.writer.flush();
+    }
+}

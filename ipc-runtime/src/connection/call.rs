@@ -1,0 +1,386 @@
+//! What both sides keep of one call: items that wait, credit both ways, and how the call ended.
+//!
+//! The driver puts in what arrives; the application's side takes it out. It knows no frames' bytes, no
+//! methods, and does no I/O: it says what must be sent (a `Credit`), its caller sends it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::writer::lock;
+use crate::error::IpcError;
+use crate::metadata::Metadata;
+use crate::status::Status;
+use crate::wire::{Close, MAX_CREDIT};
+
+/// What an item costs beyond its message (wire protocol, section 6).
+const ITEM_OVERHEAD: u64 = 32;
+
+/// How the other side's part of a call came to its end.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// The client sends no more items.
+    HalfClosed,
+    /// The server closed the call; its message, if any, is the last item.
+    Closed(Close),
+    /// The connection ended first.
+    Lost(Lost),
+    /// The call is cancelled on the server, for this reason.
+    Cancelled(Status),
+}
+
+/// What became of a call whose connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) cause: Arc<IpcError>,
+    /// Whether the server can have seen the request.
+    pub(crate) sent: bool,
+}
+
+/// The state of a call on this side of the connection.
+#[derive(Debug)]
+pub(crate) struct CallState {
+    inner: Mutex<Inner>,
+    window: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    headers: Option<Metadata>,
+    /// The oldest item, beside the others so that a call of one message allocates no queue.
+    first: Option<Waiting>,
+    items: VecDeque<Waiting>,
+    end: Option<End>,
+    /// Nobody takes items any more: what arrives is dropped.
+    abandoned: bool,
+    /// The peer has said something about the call.
+    answered: bool,
+    /// What the peer may still send by this side's count, and what was taken and not granted again yet.
+    incoming: i128,
+    taken: u64,
+    /// What this side may still send.
+    outgoing: i128,
+    reader: Option<Waker>,
+    sender: Option<Waker>,
+    canceller: Option<Waker>,
+}
+
+/// A message that waits for the application, and the credit it cost the peer.
+#[derive(Debug)]
+struct Waiting {
+    message: Bytes,
+    cost: u64,
+}
+
+/// What the reader of a call finds next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Headers(Metadata),
+    Item(Bytes),
+    End(End),
+}
+
+impl CallState {
+    /// `window` is the credit this side gives, `peer_window` the credit it gets.
+    pub(crate) fn new(window: u64, peer_window: u64) -> Self {
+        let inner = Inner {
+            headers: None,
+            first: None,
+            items: VecDeque::new(),
+            end: None,
+            abandoned: false,
+            answered: false,
+            incoming: i128::from(window),
+            taken: 0,
+            outgoing: i128::from(peer_window),
+            reader: None,
+            sender: None,
+            canceller: None,
+        };
+        Self { inner: Mutex::new(inner), window }
+    }
+
+    /// The peer's metadata before its first item.
+    pub(crate) fn put_headers(&self, headers: Metadata) {
+        let mut inner = lock(&self.inner);
+        inner.headers = Some(headers);
+        inner.answered = true;
+        wake(&mut inner.reader);
+    }
+
+    /// An item from the peer.
+    ///
+    /// # Errors
+    ///
+    /// The peer had no credit left for it.
+    pub(crate) fn put_item(&self, item: Bytes) -> Result<(), Status> {
+        let mut inner = lock(&self.inner);
+        if inner.end.is_some() {
+            return Ok(());
+        }
+        inner.answered = true;
+        if inner.incoming <= 0 {
+            return Err(Status::internal(format!(
+                "Item of {} bytes sent with a credit of {}",
+                item.len(),
+                inner.incoming
+            )));
+        }
+        let cost = cost(item.len());
+        inner.incoming -= i128::from(cost);
+        inner.push(Waiting { message: item, cost });
+        Ok(())
+    }
+
+    /// The message that came with `Open`, or after the last item with `Close`: it costs no credit.
+    pub(crate) fn put_free(&self, message: Bytes) {
+        lock(&self.inner).push(Waiting { message, cost: 0 });
+    }
+
+    /// The end of what the peer sends. The first end holds, but a cancellation overrules a `HalfClose`.
+    pub(crate) fn put_end(&self, end: End) {
+        let mut inner = lock(&self.inner);
+        if matches!(&inner.end, None | Some(End::HalfClosed)) {
+            inner.end = Some(end);
+            wake(&mut inner.reader);
+            wake(&mut inner.sender);
+            wake(&mut inner.canceller);
+        }
+    }
+
+    /// Permission to send more.
+    ///
+    /// # Errors
+    ///
+    /// The sum is above 2^62.
+    pub(crate) fn add_credit(&self, amount: u64) -> Result<(), Status> {
+        let mut inner = lock(&self.inner);
+        let sum = inner.outgoing + i128::from(amount);
+        if sum > i128::from(MAX_CREDIT) {
+            return Err(Status::internal(format!("Credit of {amount} brings the sum to {sum}, above 2^62")));
+        }
+        inner.outgoing = sum;
+        inner.answered = true;
+        if sum > 0 {
+            wake(&mut inner.sender);
+        }
+        Ok(())
+    }
+
+    /// Waits for headers, then items, then the end, in this order.
+    ///
+    /// The second value is the credit that is due to the peer now; whatever the first is, it must be sent if it
+    /// is not 0.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> (Poll<Next>, u64) {
+        let mut inner = lock(&self.inner);
+        if let Some(headers) = inner.headers.take() {
+            return (Poll::Ready(Next::Headers(headers)), 0);
+        }
+        // A call that was cancelled gives up what it had not read yet.
+        if let Some(End::Cancelled(_)) = inner.end {
+            inner.clear();
+        }
+        if let Some(item) = inner.first.take().or_else(|| inner.items.pop_front()) {
+            let grant = inner.take(item.cost, self.window);
+            return (Poll::Ready(Next::Item(item.message)), grant);
+        }
+        if let Some(end) = &inner.end {
+            return (Poll::Ready(Next::End(end.clone())), 0);
+        }
+        register(&mut inner.reader, cx);
+        (Poll::Pending, inner.ask(self.window))
+    }
+
+    /// Waits until an item may be sent; `false` once none will be wanted.
+    pub(crate) fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut inner = lock(&self.inner);
+        if !matches!(&inner.end, None | Some(End::HalfClosed)) || inner.abandoned {
+            return Poll::Ready(false);
+        }
+        if inner.outgoing > 0 {
+            return Poll::Ready(true);
+        }
+        register(&mut inner.sender, cx);
+        Poll::Pending
+    }
+
+    /// An item of `length` message bytes has been sent.
+    pub(crate) fn spend(&self, length: usize) {
+        lock(&self.inner).outgoing -= i128::from(cost(length));
+    }
+
+    /// Waits until the call is over for the peer: closed, cancelled or its connection lost.
+    pub(crate) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut inner = lock(&self.inner);
+        match &inner.end {
+            None | Some(End::HalfClosed) if inner.abandoned => {
+                Poll::Ready(End::Cancelled(Status::cancelled("nobody waits for the call any more")))
+            }
+            None | Some(End::HalfClosed) => {
+                register(&mut inner.canceller, cx);
+                Poll::Pending
+            }
+            Some(end) => Poll::Ready(end.clone()),
+        }
+    }
+
+    /// The application takes no more: what waits is given back and what comes is dropped.
+    pub(crate) fn abandon(&self) {
+        let mut inner = lock(&self.inner);
+        inner.abandoned = true;
+        inner.clear();
+        wake(&mut inner.sender);
+        wake(&mut inner.canceller);
+    }
+
+    /// Whether the peer has said anything about the call, so that it can't be repeated unseen.
+    pub(crate) fn is_answered(&self) -> bool {
+        lock(&self.inner).answered
+    }
+
+    /// Whether nobody waits for the call any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        lock(&self.inner).abandoned
+    }
+}
+
+impl Inner {
+    fn push(&mut self, item: Waiting) {
+        if self.end.is_some() || self.abandoned {
+            return;
+        }
+        if self.first.is_none() && self.items.is_empty() {
+            self.first = Some(item);
+        } else {
+            self.items.push_back(item);
+        }
+        wake(&mut self.reader);
+    }
+
+    fn clear(&mut self) {
+        self.first = None;
+        self.items = VecDeque::new();
+    }
+
+    /// Counts what the application took; returns what to grant now: at half a window, and never without one.
+    fn take(&mut self, cost: u64, window: u64) -> u64 {
+        self.taken = self.taken.saturating_add(cost);
+        if window == 0 || self.taken < (window / 2).max(1) || self.end.is_some() {
+            return 0;
+        }
+        let grant = std::mem::take(&mut self.taken);
+        self.incoming += i128::from(grant);
+        grant
+    }
+
+    /// Without a window, an application that waits is what allows the next item.
+    fn ask(&mut self, window: u64) -> u64 {
+        if window > 0 || self.incoming > 0 {
+            return 0;
+        }
+        let grant = 1 - self.incoming;
+        self.incoming = 1;
+        u64::try_from(grant).unwrap_or(u64::MAX)
+    }
+}
+
+fn cost(length: usize) -> u64 {
+    length as u64 + ITEM_OVERHEAD
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *slot = Some(cx.waker().clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(call: &CallState) -> (Poll<Next>, u64) {
+        call.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn item_of(call: &CallState) -> (usize, u64) {
+        match next(call) {
+            (Poll::Ready(Next::Item(item)), grant) => (item.len(), grant),
+            other => panic!("an item, not {other:?}"),
+        }
+    }
+
+    fn put(call: &CallState, len: usize) -> Result<(), Status> {
+        call.put_item(Bytes::from(vec![0; len]))
+    }
+
+    #[test]
+    fn an_item_passes_while_credit_is_above_zero_and_not_at_zero() {
+        let call = CallState::new(2 * 33, 0);
+        put(&call, 1).unwrap();
+        put(&call, 1).unwrap();
+        let refused = put(&call, 1).unwrap_err();
+        assert_eq!(refused.message(), "Item of 1 bytes sent with a credit of 0");
+
+        let call = CallState::new(33, 0);
+        put(&call, 0).unwrap();
+        put(&call, 5000).unwrap();
+        assert!(put(&call, 0).is_err());
+    }
+
+    #[test]
+    fn credit_comes_back_at_half_a_window_and_only_for_what_cost_some() {
+        let call = CallState::new(200, 0);
+        call.put_free(Bytes::from_static(&[0; 500]));
+        put(&call, 67).unwrap();
+        put(&call, 1).unwrap();
+        assert_eq!(item_of(&call), (500, 0));
+        assert_eq!(item_of(&call), (67, 0));
+        assert_eq!(item_of(&call), (1, 99 + 33));
+    }
+
+    #[test]
+    fn without_a_window_each_wait_allows_one_item() {
+        let call = CallState::new(0, 0);
+        assert!(put(&call, 1).is_err());
+        assert!(matches!(next(&call), (Poll::Pending, 1)));
+        assert!(matches!(next(&call), (Poll::Pending, 0)));
+        put(&call, 100).unwrap();
+        assert_eq!(item_of(&call), (100, 0));
+        assert!(put(&call, 1).is_err());
+        assert!(matches!(next(&call), (Poll::Pending, 132)));
+    }
+
+    #[test]
+    fn the_sum_of_credits_is_bounded_at_its_edge() {
+        let call = CallState::new(0, MAX_CREDIT - 1);
+        call.add_credit(1).unwrap();
+        assert!(call.add_credit(1).is_err());
+        call.spend(0);
+        call.add_credit(32).unwrap();
+    }
+
+    #[test]
+    fn what_arrived_before_the_end_is_read_first_but_not_after_a_cancellation() {
+        let close = || End::Closed(Close::default());
+        let call = CallState::new(100, 0);
+        put(&call, 1).unwrap();
+        call.put_end(close());
+        put(&call, 2).unwrap();
+        assert_eq!(item_of(&call).0, 1);
+        assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Closed(_)))));
+
+        let call = CallState::new(100, 0);
+        put(&call, 1).unwrap();
+        call.put_end(End::HalfClosed);
+        call.put_end(End::Cancelled(Status::cancelled("")));
+        assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Cancelled(_)))));
+    }
+}

@@ -1,0 +1,373 @@
+//! The one task of a connection: reads, judges frames, keeps time, and ends the connection.
+//!
+//! It never awaits an application: what arrives is handed to the [`Side`] (client or server), which only puts
+//! it where somebody else takes it. It knows the rules that both sides share, not what calls do.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Connection;
+use super::writer::{Class, Flushed, Writer};
+use crate::error::IpcError;
+use crate::frame::FrameCodec;
+use crate::status::{Code, Status};
+use crate::wire::{self, Body, Envelope, GoAway, Nonce};
+
+/// How long a side that has said its last waits for the peer to read it (wire protocol, section 8).
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+pub(crate) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What a connection's driver asks of the client or the server behind it. Nothing here may block.
+pub(crate) trait Side: Send + Unpin + 'static {
+    /// A body about a call.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol; the status becomes the `GoAway`.
+    fn on_call(&mut self, call_id: u64, body: Body) -> Result<(), Status>;
+
+    /// The peer goes away, or says that it will.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ends at once; `Ok` if it goes on.
+    fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending>;
+
+    /// Asked at every turn: whether this side wants the connection to end, and how.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ending>;
+
+    /// For this side's own `GoAway`.
+    fn last_call_id(&self) -> u64;
+
+    /// The connection is over. Called once, before the last `GoAway` is written.
+    fn on_end(&mut self, cause: &Arc<IpcError>);
+}
+
+/// Why a connection ends, and what the peer is told.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) cause: IpcError,
+    /// The status of the last `GoAway`; `None` sends none.
+    pub(crate) go_away: Option<Box<Status>>,
+}
+
+impl Ending {
+    pub(crate) const fn silent(cause: IpcError) -> Self {
+        Self { cause, go_away: None }
+    }
+
+    /// The peer broke the protocol.
+    pub(crate) fn breach(status: Status) -> Self {
+        Self { cause: IpcError::Status(status.clone()), go_away: Some(Box::new(status)) }
+    }
+
+    /// A frame could not be taken (the table of section 2).
+    pub(crate) fn frame(cause: IpcError) -> Self {
+        let status = frame_error_code(&cause).map(|code| Box::new(Status::new(code, cause.to_string())));
+        Self { go_away: status, cause }
+    }
+}
+
+/// The code that answers a frame error; `None` where the stream itself ended.
+pub(crate) const fn frame_error_code(error: &IpcError) -> Option<Code> {
+    match error {
+        IpcError::InvalidLength { .. } | IpcError::Decode(_) => Some(Code::InvalidArgument),
+        IpcError::TooLarge { .. } => Some(Code::ResourceExhausted),
+        IpcError::CrcMismatch { .. } => Some(Code::DataLoss),
+        IpcError::Timeout => Some(Code::DeadlineExceeded),
+        _ => None,
+    }
+}
+
+pub(crate) struct Driver<S> {
+    pub(crate) side: S,
+    connection: Arc<Connection>,
+    input: BoxedRead,
+    buffer: BytesMut,
+    codec: FrameCodec,
+    clock: Clock,
+}
+
+/// When something last happened, and when to look again.
+struct Clock {
+    read_timeout: Duration,
+    write_timeout: Duration,
+    last_read: Instant,
+    pinged: bool,
+    frame_began: Option<Instant>,
+    /// Since when, and at which offset, a write makes no progress.
+    blocked: Option<(Instant, u64)>,
+    /// Since when writing has failed and only what has already arrived is read.
+    write_failed: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<S: Side> Driver<S> {
+    /// `buffer` holds what was read after the Hello.
+    pub(crate) fn new(side: S, connection: Arc<Connection>, input: BoxedRead, buffer: BytesMut) -> Self {
+        let codec = FrameCodec::new(connection.variant, connection.max_frame_bytes);
+        let clock = Clock::new(connection.read_timeout, connection.write_timeout);
+        Self { side, connection, input, buffer, codec, clock }
+    }
+
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self) {
+        let ending = std::future::poll_fn(|cx| self.poll(cx)).await;
+        tracing::debug!(cause = %ending.cause, go_away = ?ending.go_away, "connection ends");
+        self.side.on_end(&Arc::new(ending.cause));
+        if let Some(status) = ending.go_away {
+            self.connection.queue_go_away(self.side.last_call_id(), &status);
+        }
+        self.connection.writer.end();
+        // The side stops counting this connection before its stream is ended.
+        drop(self.side);
+        drop(self.buffer);
+        linger(&self.connection.writer, self.input).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            self.drive_writes(cx);
+            if let Poll::Ready(ending) = self.side.poll_end(cx) {
+                return Poll::Ready(ending);
+            }
+            let progress = match self.take_frames() {
+                Ok(()) => self.poll_read(cx),
+                Err(ending) => return Poll::Ready(ending),
+            };
+            match progress {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ending)) => return Poll::Ready(ending),
+                Poll::Pending => {
+                    // What was answered while frames were taken leaves before the task sleeps.
+                    self.drive_writes(cx);
+                    ready!(self.poll_clock(cx));
+                    if let Some(ending) = self.clock.expired(Instant::now()) {
+                        return Poll::Ready(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drive_writes(&mut self, cx: &mut Context<'_>) {
+        let writer = &self.connection.writer;
+        let flushed = writer.drive(cx);
+        self.clock.note_write(flushed, writer.written());
+        if let Some(error) = writer.take_failure() {
+            tracing::debug!(%error, "writing failed; reading what has already arrived");
+            self.clock.write_failed.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Takes every whole frame off the buffer, unless too many replies wait.
+    fn take_frames(&mut self) -> Result<(), Ending> {
+        while !self.connection.writer.is_reply_bound() {
+            match self
+                .codec
+                .decode_frame(&mut self.buffer)
+                .and_then(|frame| frame.map(wire::decode).transpose())
+            {
+                Ok(Some(envelope)) => self.on_envelope(envelope)?,
+                Ok(None) => {
+                    self.clock.note_buffer(self.buffer.is_empty());
+                    return Ok(());
+                }
+                Err(error) => return Err(Ending::frame(error)),
+            }
+        }
+        // What waits in the buffer now waits for this side.
+        self.clock.frame_began = None;
+        Ok(())
+    }
+
+    fn on_envelope(&mut self, envelope: Envelope) -> Result<(), Ending> {
+        let Envelope { call_id, body } = envelope;
+        self.clock.frame_began = None;
+        let Some(body) = body else { return Ok(()) };
+        if body.is_about_connection() != (call_id == 0) {
+            let what = if call_id == 0 { "without a call id" } else { "with a call id" };
+            return Err(Ending::breach(Status::internal(format!("{} {what}", body.name()))));
+        }
+        match body {
+            Body::Hello(_) => Err(Ending::breach(Status::internal("a second Hello"))),
+            Body::Ping(ping) => {
+                self.connection.queue(Class::Reply, 0, Body::Pong(ping));
+                Ok(())
+            }
+            Body::Pong(_) => Ok(()),
+            Body::GoAway(go_away) => self.side.on_go_away(go_away),
+            body => self.side.on_call(call_id, body).map_err(Ending::breach),
+        }
+    }
+
+    /// Reads once; `Ready` means that there may be frames to take.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        if self.connection.writer.is_reply_bound() {
+            self.clock.last_read = Instant::now();
+            return Poll::Pending;
+        }
+        self.codec.reserve(&mut self.buffer);
+        match ready!(poll_read_buf(&mut self.input, cx, &mut self.buffer)) {
+            Ok(0) => {
+                if !self.buffer.is_empty() {
+                    let missing = self.codec.missing(&self.buffer);
+                    tracing::warn!(got = self.buffer.len(), ?missing, "stream ended inside a frame");
+                }
+                Poll::Ready(Err(Ending::silent(IpcError::PeerClosed)))
+            }
+            Ok(_) => {
+                self.clock.note_read();
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(Ending::silent(error.into()))),
+        }
+    }
+
+    /// Arms the timer for what is due first; `Ready` when it went off. Pings where the time has come.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.clock.due();
+        if due < self.clock.sleep.deadline() || self.clock.sleep.is_elapsed() {
+            self.clock.sleep.as_mut().reset(due);
+        }
+        ready!(self.clock.sleep.as_mut().poll(cx));
+        if self.clock.ping_is_due(Instant::now()) {
+            self.clock.pinged = true;
+            let nonce = self.connection.next_nonce();
+            self.connection.queue(Class::Control, 0, Body::Ping(Nonce { nonce }));
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Clock {
+    fn new(read_timeout: Duration, write_timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            read_timeout,
+            write_timeout,
+            last_read: now,
+            pinged: false,
+            frame_began: None,
+            blocked: None,
+            write_failed: None,
+            sleep: Box::pin(tokio::time::sleep_until(later(now, read_timeout / 3))),
+        }
+    }
+
+    fn note_read(&mut self) {
+        self.last_read = Instant::now();
+        self.pinged = false;
+    }
+
+    fn note_buffer(&mut self, empty: bool) {
+        if empty {
+            self.frame_began = None;
+        } else {
+            self.frame_began.get_or_insert(self.last_read);
+        }
+    }
+
+    fn note_write(&mut self, flushed: Flushed, written: u64) {
+        match (flushed, self.blocked) {
+            (Flushed::Done, _) => self.blocked = None,
+            (Flushed::Blocked, Some((_, at))) if at == written => {}
+            (Flushed::Blocked, _) => self.blocked = Some((Instant::now(), written)),
+        }
+    }
+
+    fn ping_at(&self) -> Instant {
+        later(self.last_read, self.read_timeout / 3)
+    }
+
+    fn ping_is_due(&self, now: Instant) -> bool {
+        !self.pinged && now >= self.ping_at()
+    }
+
+    fn silence_at(&self) -> Instant {
+        later(self.last_read, self.read_timeout)
+    }
+
+    fn due(&self) -> Instant {
+        let quiet = if self.pinged { self.silence_at() } else { self.ping_at() };
+        let frame = self.frame_began.map(|began| later(began, self.read_timeout));
+        let write = self.blocked.map(|(since, _)| later(since, self.write_timeout));
+        let failed = self.write_failed.map(|since| later(since, LINGER));
+        [frame, write, failed].into_iter().flatten().fold(quiet, Instant::min)
+    }
+
+    fn expired(&self, now: Instant) -> Option<Ending> {
+        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= later(since, limit));
+        if passed(self.write_failed, LINGER) {
+            return Some(Ending::silent(IpcError::PeerClosed));
+        }
+        if passed(self.blocked.map(|(since, _)| since), self.write_timeout) {
+            let words = format!("no write progress for {} ms", self.write_timeout.as_millis());
+            return Some(Ending::silent(IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words))));
+        }
+        if passed(self.frame_began, self.read_timeout) {
+            return Some(timed_out(format!(
+                "a frame was not complete within {} ms",
+                self.read_timeout.as_millis()
+            )));
+        }
+        if now >= self.silence_at() {
+            return Some(timed_out(format!("nothing arrived for {} ms", self.read_timeout.as_millis())));
+        }
+        None
+    }
+}
+
+fn timed_out(words: String) -> Ending {
+    Ending {
+        cause: IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words.clone())),
+        go_away: Some(Box::new(Status::deadline_exceeded(words))),
+    }
+}
+
+/// An instant that far ahead; a duration beyond the clock is as good as a year.
+pub(crate) fn later(instant: Instant, duration: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    instant.checked_add(duration).unwrap_or(instant + YEAR)
+}
+
+/// Writes what waits, ends the own half, and discards input until the peer ends its half, 1 s at most, so
+/// that the peer can read why.
+pub(crate) async fn linger(writer: &Writer, mut input: BoxedRead) {
+    let mut discarded = vec![0; 4096];
+    let mut flushed = false;
+    let drained = std::future::poll_fn(|cx| {
+        loop {
+            if !flushed {
+                writer.drive(cx);
+                flushed = writer.take_failure().is_some()
+                    || writer.is_empty() && writer.poll_shutdown(cx).is_ready();
+            }
+            let mut space = ReadBuf::new(&mut discarded);
+            match ready!(Pin::new(&mut input).poll_read(cx, &mut space)) {
+                Ok(()) if !space.filled().is_empty() => {}
+                _ if flushed => return Poll::Ready(()),
+                _ => return Poll::Pending,
+            }
+        }
+    });
+    _ = tokio::time::timeout(LINGER, drained).await;
+    writer.close();
+}
+
+/// Reads into the spare room of `buffer`; returns how many bytes came.
+fn poll_read_buf(
+    input: &mut BoxedRead,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    pin!(input.read_buf(buffer)).poll(cx)
+}

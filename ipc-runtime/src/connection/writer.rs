@@ -1,0 +1,309 @@
+//! The write queue of one connection: frames in, bytes out, no task of its own.
+//!
+//! Whoever appends a frame and finds nobody writing writes, and goes on until nothing was added meanwhile,
+//! so a call costs no hop through a writer task. A write that would block is left to the connection's
+//! driver, whose waker every write is polled with; no caller ever owns half a frame. It knows bytes and
+//! limits, not what the frames mean.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
+
+use crate::error::IpcError;
+
+/// Call frames wait while this many bytes do.
+const QUEUE_BYTES: usize = 256 * 1024;
+
+/// A buffer that has grown beyond this is given back once it is written.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// Reading stops while more than this many Pongs and refusals wait to be written.
+const MAX_REPLIES: usize = 64;
+
+pub(crate) type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What a frame is, as far as the queue cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Part of a call; waits while the queue is full.
+    Call,
+    /// Bounded by what this side has open (Cancel, Credit, Ping, `GoAway`); never waits.
+    Control,
+    /// Caused by a frame of the peer (Pong, refusal); never waits, but counts.
+    Reply,
+}
+
+/// Why a frame was not appended.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Too many bytes wait; see [`Writer::room`].
+    Full,
+    /// Nothing will be written on this connection any more.
+    Ended,
+    /// The frame itself is bad; nothing of it was appended.
+    Frame(IpcError),
+}
+
+#[derive(Debug)]
+struct Queue {
+    buffer: BytesMut,
+    /// Bytes ever appended, and how many of them the operating system has taken.
+    appended: u64,
+    written: u64,
+    replies: usize,
+    /// Somebody writes, or the driver will go on when the socket is writable.
+    flushing: bool,
+    ended: bool,
+    failure: Option<io::Error>,
+}
+
+struct Sink {
+    io: BoxedWrite,
+    out: BytesMut,
+    replies_in_out: usize,
+}
+
+pub(crate) struct Writer {
+    queue: Mutex<Queue>,
+    sink: Mutex<Sink>,
+    driver: Mutex<Option<Waker>>,
+    room: Notify,
+}
+
+/// How a flush left the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Everything appended so far is written, or somebody else is writing it.
+    Done,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+impl Writer {
+    pub(crate) fn new(io: BoxedWrite) -> Self {
+        let queue = Queue {
+            buffer: BytesMut::new(),
+            appended: 0,
+            written: 0,
+            replies: 0,
+            flushing: false,
+            ended: false,
+            failure: None,
+        };
+        let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0 };
+        Self {
+            queue: Mutex::new(queue),
+            sink: Mutex::new(sink),
+            driver: Mutex::new(None),
+            room: Notify::new(),
+        }
+    }
+
+    /// Appends what `write` appends, and returns the offset of its end in the stream. `write` is given the
+    /// offset of the buffer's end before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; `write` has not run, or has appended nothing.
+    pub(crate) fn append(
+        &self,
+        class: Class,
+        write: impl FnOnce(&mut BytesMut, u64) -> Result<(), IpcError>,
+    ) -> Result<u64, Refusal> {
+        let mut queue = lock(&self.queue);
+        if queue.ended {
+            return Err(Refusal::Ended);
+        }
+        if class == Class::Call && queue.waiting() >= QUEUE_BYTES as u64 {
+            return Err(Refusal::Full);
+        }
+        let (before, offset) = (queue.buffer.len(), queue.appended);
+        write(&mut queue.buffer, offset).map_err(Refusal::Frame)?;
+        queue.appended += (queue.buffer.len() - before) as u64;
+        if class == Class::Reply {
+            queue.replies += 1;
+        }
+        Ok(queue.appended)
+    }
+
+    /// Waits until [`append`](Self::append) may find room again.
+    pub(crate) async fn room(&self) {
+        let notified = self.room.notified();
+        let full = {
+            let queue = lock(&self.queue);
+            !queue.ended && queue.waiting() >= QUEUE_BYTES as u64
+        };
+        if full {
+            notified.await;
+        }
+    }
+
+    /// Writes what can be written now, unless somebody does already.
+    pub(crate) fn flush(&self) {
+        if lock(&self.queue).start() {
+            let waker = lock(&self.driver).clone();
+            match waker {
+                Some(waker) => {
+                    let flushed = self.write(&mut lock(&self.sink), &mut Context::from_waker(&waker));
+                    if flushed == Flushed::Blocked {
+                        // It watches how long the write makes no progress.
+                        waker.wake();
+                    }
+                }
+                // The driver has not been polled yet; its first poll writes.
+                None => lock(&self.queue).flushing = false,
+            }
+        }
+    }
+
+    /// The driver's turn: registers its waker and goes on with a write that was blocked.
+    pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Flushed {
+        {
+            let mut driver = lock(&self.driver);
+            if !driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *driver = Some(cx.waker().clone());
+            }
+        }
+        let mine = {
+            let mut queue = lock(&self.queue);
+            queue.start() || queue.flushing
+        };
+        // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
+        match self.sink.try_lock() {
+            Ok(mut sink) if mine => self.write(&mut sink, cx),
+            _ => Flushed::Done,
+        }
+    }
+
+    /// Wakes the driver, whose waker is the one that writes are polled with.
+    pub(crate) fn wake_driver(&self) {
+        if let Some(waker) = &*lock(&self.driver) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// How many bytes of the stream the operating system has taken; the measure of progress, and of whether
+    /// a frame can have been seen.
+    pub(crate) fn written(&self) -> u64 {
+        lock(&self.queue).written
+    }
+
+    /// Whether so many replies wait that reading must stop.
+    pub(crate) fn is_reply_bound(&self) -> bool {
+        lock(&self.queue).replies > MAX_REPLIES
+    }
+
+    /// Whether everything appended has been written.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.queue).waiting() == 0
+    }
+
+    /// From here on nothing more is accepted; what was appended is still written.
+    pub(crate) fn end(&self) {
+        lock(&self.queue).ended = true;
+        self.room.notify_waiters();
+    }
+
+    /// Why writing failed, once it has.
+    pub(crate) fn take_failure(&self) -> Option<io::Error> {
+        lock(&self.queue).failure.take()
+    }
+
+    /// Tells the other side that nothing more comes, where the platform can.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.sink).io).poll_shutdown(cx)
+    }
+
+    /// Gives the stream back to the system.
+    pub(crate) fn close(&self) {
+        lock(&self.queue).ended = true;
+        lock(&self.sink).io = Box::new(tokio::io::sink());
+    }
+
+    fn write(&self, sink: &mut Sink, cx: &mut Context<'_>) -> Flushed {
+        loop {
+            match sink.poll_write(cx, &self.queue) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    sink.out = BytesMut::new();
+                    sink.replies_in_out = 0;
+                    lock(&self.queue).fail(error);
+                    self.room.notify_waiters();
+                    self.wake_driver();
+                    return Flushed::Done;
+                }
+                Poll::Pending => return Flushed::Blocked,
+            }
+            let mut queue = lock(&self.queue);
+            queue.replies -= std::mem::take(&mut sink.replies_in_out);
+            if queue.buffer.is_empty() {
+                queue.flushing = false;
+                drop(queue);
+                self.room.notify_waiters();
+                return Flushed::Done;
+            }
+            sink.refill(&mut queue);
+            drop(queue);
+            self.room.notify_waiters();
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    const fn waiting(&self) -> u64 {
+        self.appended - self.written
+    }
+
+    /// Claims the writing, if there is something to write and nobody does.
+    fn start(&mut self) -> bool {
+        !self.buffer.is_empty() && !std::mem::replace(&mut self.flushing, true)
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.failure = Some(error);
+        self.buffer = BytesMut::new();
+        self.replies = 0;
+        self.ended = true;
+        self.flushing = false;
+    }
+}
+
+impl Sink {
+    fn poll_write(&mut self, cx: &mut Context<'_>, queue: &Mutex<Queue>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(written);
+            lock(queue).written += written as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes all that waits. The two buffers swap, so that in steady state neither is allocated again.
+    fn refill(&mut self, queue: &mut Queue) {
+        self.out.clear();
+        if self.out.capacity() > KEPT_BYTES {
+            self.out = BytesMut::new();
+        }
+        std::mem::swap(&mut self.out, &mut queue.buffer);
+        self.replies_in_out = queue.replies;
+    }
+}
+
+/// A poisoned lock only says that a panic happened elsewhere; every update here is complete by itself.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

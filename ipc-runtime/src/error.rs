@@ -1,0 +1,223 @@
+//! [`IpcError`]: everything that can go wrong for a client or while binding, with what to do about it.
+//!
+//! `Failure` is the context (endpoint, phase, remedy) that travels inside [`IpcError::Io`]. Nothing here
+//! does I/O or decides about retries.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::status::{Code, Status};
+
+/// What went wrong, on this side or as the other side said.
+///
+/// | variant | when | [`code`](Self::code) |
+/// |---|---|---|
+/// | `Timeout` | the call's deadline passed after the request was sent | `DEADLINE_EXCEEDED` |
+/// | `TooLarge` | a message is above a frame limit; nothing of it was sent | `RESOURCE_EXHAUSTED` |
+/// | `CrcMismatch` | a frame was damaged | `DATA_LOSS` |
+/// | `Io` | no connection, or the connection was lost; the message names endpoint, cause and remedy | `UNAVAILABLE`, mostly |
+/// | `Decode` | bytes are not the message they should be | `INTERNAL` |
+/// | `Encode` | something can't be put on the wire, such as a bad metadata key | `INVALID_ARGUMENT` |
+/// | `PeerClosed` | the stream ended where a frame should come | `UNAVAILABLE` |
+/// | `InvalidLength` | a frame header promises an empty message | `DATA_LOSS` |
+/// | `Status` | the other side answered with an error | its own |
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IpcError {
+    /// The deadline passed after the request was sent, or a frame was not complete in time.
+    #[error(
+        "timed out after the request was sent, so it may have been processed; \
+         allow more time with Request::with_timeout or read_timeout_ms"
+    )]
+    Timeout,
+    /// A message is larger than a frame may be.
+    #[error(
+        "message of {size} bytes is above the limit of {max_size}; \
+         raise max_frame_bytes on both sides, or stream it in parts"
+    )]
+    TooLarge {
+        /// The size in bytes, envelope included.
+        size: usize,
+        /// The smaller of both sides' `max_frame_bytes`.
+        max_size: usize,
+    },
+    /// The checksum of a frame does not fit its bytes.
+    #[error(
+        "frame damaged: its header says checksum {expected:08x}, its bytes give {actual:08x}; \
+         if this repeats, check that both sides use the same crc32_variant"
+    )]
+    CrcMismatch {
+        /// The checksum in the frame's header.
+        expected: u32,
+        /// The checksum computed over the bytes that came.
+        actual: u32,
+    },
+    /// Connecting, binding, reading or writing failed.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// Bytes are not the protobuf message they should be.
+    #[error("cannot decode: {0}; check that both sides were built from the same schema")]
+    Decode(#[from] prost::DecodeError),
+    /// Something can't be put on the wire.
+    #[error("cannot encode: {0}")]
+    Encode(String),
+    /// The other side closed the stream.
+    #[error("the peer closed the connection")]
+    PeerClosed,
+    /// A frame header gives a length that no frame has.
+    #[error("frame header gives a length of {length}; is the peer speaking this protocol?")]
+    InvalidLength {
+        /// The length in the header.
+        length: usize,
+    },
+    /// The other side's answer.
+    #[error("{0}")]
+    Status(#[from] Status),
+}
+
+impl IpcError {
+    /// The gRPC code of this error; for [`IpcError::Status`] the one the other side sent.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Timeout => Code::DeadlineExceeded,
+            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::CrcMismatch { .. } | Self::InvalidLength { .. } => Code::DataLoss,
+            Self::Io(error) => match Failure::of(error) {
+                Some(failure) => failure.code,
+                None if error.kind() == io::ErrorKind::InvalidInput => Code::InvalidArgument,
+                None => Code::Unavailable,
+            },
+            Self::Decode(_) => Code::Internal,
+            Self::Encode(_) => Code::InvalidArgument,
+            Self::PeerClosed => Code::Unavailable,
+            Self::Status(status) => status.code(),
+        }
+    }
+
+    /// Whether the server can have seen the request; where this is `false`, it is safe to send it again.
+    #[must_use]
+    pub fn request_sent(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::Encode(_) => false,
+            Self::Io(error) => Failure::of(error).is_some_and(|failure| failure.request_sent),
+            Self::Status(status) => status.request_sent(),
+            Self::Timeout
+            | Self::CrcMismatch { .. }
+            | Self::InvalidLength { .. }
+            | Self::Decode(_)
+            | Self::PeerClosed => true,
+        }
+    }
+
+    pub(crate) fn invalid_input(message: String) -> Self {
+        Self::Io(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+}
+
+impl From<io::Error> for IpcError {
+    /// The end of a stream, in whatever words the platform reports it, is [`IpcError::PeerClosed`].
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                if Failure::of(&error).is_none() =>
+            {
+                Self::PeerClosed
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<IpcError> for Status {
+    /// The status a handler answers with when a call it made itself failed.
+    fn from(error: IpcError) -> Self {
+        match error {
+            IpcError::Status(status) => status,
+            other => Self::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+/// What became of a call or a connection attempt on this side.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) endpoint: Arc<str>,
+    /// What was being done, to be followed by the endpoint: "connecting to".
+    pub(crate) phase: &'static str,
+    pub(crate) cause: Arc<IpcError>,
+    /// What the reader can do; empty where the cause says it.
+    pub(crate) remedy: &'static str,
+    pub(crate) code: Code,
+    pub(crate) request_sent: bool,
+}
+
+impl Failure {
+    /// The failure inside an [`io::Error`], if there is one.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    pub(crate) fn into_error(self, kind: io::ErrorKind) -> IpcError {
+        IpcError::Io(io::Error::new(kind, self))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.phase, self.endpoint, self.cause)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_has_its_code_and_says_whether_the_request_left() {
+        let cases = [
+            (IpcError::Timeout, Code::DeadlineExceeded, true),
+            (IpcError::TooLarge { size: 2, max_size: 1 }, Code::ResourceExhausted, false),
+            (IpcError::CrcMismatch { expected: 1, actual: 2 }, Code::DataLoss, true),
+            (IpcError::Io(io::Error::other("x")), Code::Unavailable, false),
+            (IpcError::Encode("x".into()), Code::InvalidArgument, false),
+            (IpcError::PeerClosed, Code::Unavailable, true),
+            (IpcError::InvalidLength { length: 0 }, Code::DataLoss, true),
+            (IpcError::Status(Status::aborted("x")), Code::Aborted, true),
+            (IpcError::Status(Status::unavailable("x").not_processed()), Code::Unavailable, false),
+        ];
+        for (error, code, sent) in cases {
+            assert_eq!((error.code(), error.request_sent()), (code, sent), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_its_words_code_and_cause_through_io_and_status() {
+        let failure = Failure {
+            endpoint: "/run/app.sock".into(),
+            phase: "connecting to",
+            cause: Arc::new(IpcError::PeerClosed),
+            remedy: "start the server",
+            code: Code::Unavailable,
+            request_sent: false,
+        };
+        let error = failure.into_error(io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            error.to_string(),
+            "connecting to /run/app.sock: the peer closed the connection; start the server"
+        );
+        assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, false));
+        assert_eq!(Status::from(error).code(), Code::Unavailable);
+    }
+}

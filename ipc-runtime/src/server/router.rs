@@ -1,0 +1,112 @@
+//! Which service answers a method: paths in, dispatchers out. It sees no bytes and runs nothing itself.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::dispatch::ServerCall;
+use crate::error::IpcError;
+use crate::status::Status;
+use crate::wire::ServiceInfo;
+
+/// What the generator implements for a service's server.
+pub trait Service: Send + Sync + 'static {
+    /// The full name, such as `greeter.v1.Greeter`.
+    const NAME: &'static str;
+    /// The methods' wire names; a method is known by its place here.
+    const METHODS: &'static [&'static str];
+    /// Equal on two sides means the same schema; 0: unknown.
+    const FINGERPRINT: u64 = 0;
+
+    /// Answers a call of the method at this place in `METHODS`.
+    fn dispatch(&self, method: usize, call: ServerCall);
+}
+
+/// A [`Service`] whose type is forgotten.
+trait Dispatch: Send + Sync {
+    fn dispatch(&self, method: usize, call: ServerCall);
+}
+
+impl<S: Service> Dispatch for S {
+    fn dispatch(&self, method: usize, call: ServerCall) {
+        Service::dispatch(self, method, call);
+    }
+}
+
+/// Where a method's calls go.
+#[derive(Clone)]
+pub(crate) struct Route {
+    service: Arc<dyn Dispatch>,
+    method: usize,
+}
+
+impl Route {
+    pub(crate) fn dispatch(&self, call: ServerCall) {
+        self.service.dispatch(self.method, call);
+    }
+}
+
+/// All services of a server.
+#[derive(Default)]
+pub(crate) struct Router {
+    routes: HashMap<String, Route>,
+    services: Vec<ServiceInfo>,
+    twice: Option<&'static str>,
+}
+
+impl Router {
+    pub(crate) fn add<S: Service>(&mut self, service: S) {
+        if self.services.iter().any(|known| known.name == S::NAME) {
+            self.twice.get_or_insert(S::NAME);
+            return;
+        }
+        self.services.push(ServiceInfo { name: S::NAME.to_owned(), fingerprint: S::FINGERPRINT });
+        let service: Arc<dyn Dispatch> = Arc::new(service);
+        for (method, name) in S::METHODS.iter().enumerate() {
+            let route = Route { service: Arc::clone(&service), method };
+            self.routes.insert(format!("/{}/{name}", S::NAME), route);
+        }
+    }
+
+    /// Whether every service was added once.
+    pub(crate) fn check(&self) -> Result<(), IpcError> {
+        match self.twice {
+            None => Ok(()),
+            Some(name) => {
+                Err(IpcError::invalid_input(format!("service {name} was added twice; add each service once")))
+            }
+        }
+    }
+
+    pub(crate) fn services(&self) -> &[ServiceInfo] {
+        &self.services
+    }
+
+    /// # Errors
+    ///
+    /// `UNIMPLEMENTED` that names what is missing, the service or the method.
+    pub(crate) fn find(&self, path: &str) -> Result<&Route, Status> {
+        self.routes.get(path).ok_or_else(|| self.missing(path))
+    }
+
+    fn missing(&self, path: &str) -> Status {
+        let shown: String = path.chars().take(256).collect();
+        let service =
+            path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).map(|(service, _)| service);
+        match service {
+            Some(name) if self.services.iter().any(|known| known.name == name) => {
+                Status::unimplemented(format!("service {name} has no method at {shown}"))
+            }
+            Some(_) => Status::unimplemented(format!("no such service: {shown}")),
+            None => {
+                Status::unimplemented(format!("no method path: {shown:?} (it is /package.Service/Method)"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("services", &self.services).finish_non_exhaustive()
+    }
+}

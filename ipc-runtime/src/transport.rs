@@ -1,0 +1,134 @@
+//! Local sockets: the only file that names `interprocess` and tokio's sockets.
+//!
+//! Gives byte streams as boxed halves, so that everything above is the same for a socket, a pipe and memory.
+//! It must not know frames.
+
+use std::io;
+
+use interprocess::local_socket::tokio::{Listener as RawListener, Stream as RawStream};
+use interprocess::local_socket::traits::tokio::{Listener as _, Stream as _};
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, Name, ToFsName as _};
+
+use crate::connection::driver::BoxedRead;
+use crate::connection::writer::BoxedWrite;
+
+/// Both halves of a byte stream. Shutting the write half down is seen by the peer as end of stream, where the
+/// platform can.
+pub(crate) struct ByteStream {
+    pub(crate) input: BoxedRead,
+    pub(crate) output: BoxedWrite,
+}
+
+impl ByteStream {
+    /// Two ends of a stream that lives in memory, each direction of which holds `capacity` bytes.
+    pub(crate) fn pair(capacity: usize) -> (Self, Self) {
+        let (a, b) = tokio::io::duplex(capacity);
+        (Self::of_duplex(a), Self::of_duplex(b))
+    }
+
+    fn of_duplex(stream: tokio::io::DuplexStream) -> Self {
+        let (input, output) = tokio::io::split(stream);
+        Self { input: Box::new(input), output: Box::new(output) }
+    }
+}
+
+/// Connects to the server at `endpoint`.
+///
+/// # Errors
+///
+/// What the operating system says; `WouldBlock` where the server's backlog is full.
+pub(crate) async fn connect(endpoint: &str) -> io::Result<ByteStream> {
+    let stream = RawStream::connect(name_of(endpoint)?).await?;
+    platform::check_connected(&stream)?;
+    Ok(platform::halves(stream))
+}
+
+/// A socket or pipe that clients can connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    raw: RawListener,
+}
+
+impl Listener {
+    /// Binds and listens; clients can connect when it returns. On Unix the socket has mode 0600 from the
+    /// moment it exists.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub(crate) fn bind(endpoint: &str) -> io::Result<Self> {
+        // The name is given back by whoever knows that it is still ours.
+        let options = ListenerOptions::new().name(name_of(endpoint)?).reclaim_name(false);
+        Ok(Self { raw: platform::private(options).create_tokio()? })
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; some errors pass by waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, no connection is lost.
+    pub(crate) async fn accept(&self) -> io::Result<ByteStream> {
+        self.raw.accept().await.map(platform::halves)
+    }
+}
+
+fn name_of(endpoint: &str) -> io::Result<Name<'_>> {
+    endpoint.to_fs_name::<GenericFilePath>()
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::io;
+
+    use interprocess::local_socket::ListenerOptions;
+    use interprocess::local_socket::tokio::Stream;
+    use interprocess::local_socket::traits::StreamCommon as _;
+    use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
+    use tokio::net::UnixStream;
+
+    use super::ByteStream;
+
+    /// On a full backlog `connect` returns a socket that is not connected; it has no peer.
+    pub(super) fn check_connected(stream: &Stream) -> io::Result<()> {
+        stream.peer_creds().map(drop).map_err(|_| {
+            io::Error::new(io::ErrorKind::WouldBlock, "the server's queue of waiting connections is full")
+        })
+    }
+
+    pub(super) fn private(options: ListenerOptions<'_>) -> ListenerOptions<'_> {
+        options.mode(0o600)
+    }
+
+    pub(super) fn halves(stream: Stream) -> ByteStream {
+        let Stream::UdSocket(stream) = stream;
+        let (input, output) = UnixStream::from(stream).into_split();
+        ByteStream { input: Box::new(input), output: Box::new(output) }
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use std::io;
+
+    use interprocess::local_socket::ListenerOptions;
+    use interprocess::local_socket::tokio::Stream;
+
+    use super::ByteStream;
+
+    pub(super) fn check_connected(_: &Stream) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn private(options: ListenerOptions<'_>) -> ListenerOptions<'_> {
+        options
+    }
+
+    pub(super) fn halves(stream: Stream) -> ByteStream {
+        let (input, output) = tokio::io::split(stream);
+        ByteStream { input: Box::new(input), output: Box::new(output) }
+    }
+}
