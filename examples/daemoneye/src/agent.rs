@@ -1,20 +1,21 @@
-//! daemoneye-agent: runs detection rules over what procmond sees, on a schedule.
+//! daemoneye-agent: runs detection rules over the processes that procmond sees.
 
 mod report;
 mod watch;
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipc_runtime::{Channel, Request, Response, Server, Status};
+use ipc_runtime::{Channel, IpcError, Request, Response, Server, Status};
 
 use self::report::Reporter;
 use self::watch::Watch;
-use crate::alerts::AlertLog;
+use crate::alerts::{AlertLog, identity};
 use crate::daemon::{self, Echo, Vitals};
 use crate::platform::StopRequest;
 use crate::proto::health::State;
 use crate::proto::{
-    Agent, AgentServer, DiagnosticsServer, GetHealthRequest, Health, ProcessMonitorClient,
+    Agent, AgentServer, DiagnosticsServer, GetHealthRequest, Health, ProcessMonitorClient, ProcessRecord,
     RecentAlertsRequest, RecentAlertsResponse,
 };
 use crate::settings::Flags;
@@ -28,7 +29,7 @@ pub const PROGRAM: &str = "daemoneye-agent";
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
-    /// The time from one look at the processes to the next (`agent.interval_ms`)
+    /// The time from one look at executables to the next (`agent.interval_ms`)
     #[arg(long, value_name = "MS")]
     interval_ms: Option<u64>,
     /// Print alerts as JSON, one object a line, and nothing else
@@ -51,8 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let stop = StopRequest::listen(args.until_stdin_closes)?;
     let (interval, rules, own) =
         (settings.agent.interval()?, settings.agent.rule_set()?, settings.agent_ipc());
-    let channel =
-        Channel::builder(&settings.ipc).wait_for_ready(true).peer_version(daemon::VERSION).build()?;
+    let channel = Channel::builder(&settings.ipc).peer_version(daemon::VERSION).build()?;
 
     let findings = Arc::new(Findings::default());
     let service =
@@ -85,9 +85,10 @@ struct Findings {
 #[derive(Debug, Default)]
 struct Seen {
     log: AlertLog,
-    looks: u64,
     processes: u64,
-    /// Why the last look failed, if it did.
+    /// Whether all processes have been seen once.
+    complete: bool,
+    /// Why procmond is not being watched, if it is not.
     failure: Option<String>,
 }
 
@@ -95,6 +96,26 @@ impl Findings {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Every state in between is one that can be shown.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All processes that run are known.
+    fn complete(&self, running: &BTreeMap<u32, ProcessRecord>) {
+        let mut seen = self.lock();
+        seen.complete = true;
+        if let Some(failure) = seen.failure.take() {
+            tracing::info!("watching again, after: {failure}");
+        }
+        let running: HashSet<_> = running.values().map(identity).collect();
+        seen.log.retain(|reported| running.contains(reported));
+    }
+
+    /// procmond can't be watched.
+    fn lost(&self, error: &IpcError) {
+        let mut seen = self.lock();
+        if seen.failure.is_none() {
+            tracing::warn!("not watching, and waiting for procmond: {error}");
+        }
+        seen.failure = Some(error.to_string());
     }
 }
 
@@ -106,12 +127,12 @@ struct AgentService {
 impl Agent for AgentService {
     async fn get_health(&self, _request: Request<GetHealthRequest>) -> Result<Response<Health>, Status> {
         let seen = self.findings.lock();
-        let state = match (&seen.failure, seen.looks) {
+        let state = match (&seen.failure, seen.complete) {
             (Some(_), _) => State::Degraded,
-            (None, 0) => State::Starting,
-            (None, _) => State::Serving,
+            (None, false) => State::Starting,
+            (None, true) => State::Serving,
         };
-        let counters = [("looks", seen.looks), ("processes", seen.processes), ("alerts", seen.log.count())];
+        let counters = [("processes", seen.processes), ("alerts", seen.log.count())];
         Ok(Response::new(self.vitals.health(state, seen.failure.clone().unwrap_or_default(), &counters)))
     }
 

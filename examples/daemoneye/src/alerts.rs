@@ -13,12 +13,13 @@ use crate::rules::{Finding, Rule};
 const KEPT: usize = 256;
 
 /// A process across looks: ids are reused, an id with a start time is not.
-type Identity = (u32, Option<i64>);
+pub type Identity = (u32, Option<i64>);
 
 /// The alerts of one run of the agent.
 #[derive(Debug, Default)]
 pub struct AlertLog {
-    reported: HashSet<(Identity, Rule)>,
+    /// What was reported of which process; a process may come to run another executable.
+    reported: HashSet<(Identity, Option<String>, Rule)>,
     latest: VecDeque<Alert>,
     count: u64,
 }
@@ -30,9 +31,9 @@ pub fn identity(process: &ProcessRecord) -> Identity {
 }
 
 impl AlertLog {
-    /// Makes an alert of a finding, unless the same was reported of the same process before.
+    /// Makes an alert of a finding, unless the same was reported of the same process and executable before.
     pub fn report(&mut self, process: &ProcessRecord, finding: Finding) -> Option<Alert> {
-        if !self.reported.insert((identity(process), finding.rule)) {
+        if !self.reported.insert((identity(process), process.executable_path.clone(), finding.rule)) {
             return None;
         }
         self.count += 1;
@@ -54,9 +55,8 @@ impl AlertLog {
     }
 
     /// Forgets what was reported of processes that are gone; their alerts stay.
-    pub fn retain_running(&mut self, running: &[ProcessRecord]) {
-        let running: HashSet<Identity> = running.iter().map(identity).collect();
-        self.reported.retain(|(process, _)| running.contains(process));
+    pub fn retain(&mut self, is_running: impl Fn(&Identity) -> bool) {
+        self.reported.retain(|(process, ..)| is_running(process));
     }
 
     /// The latest alerts, oldest first, at most `limit` where that is not 0.
@@ -105,7 +105,7 @@ mod tests {
         let mut log = AlertLog::default();
         report(&mut log, &process(7, 1), Rule::BlockedHash);
         report(&mut log, &process(8, 1), Rule::BlockedHash);
-        log.retain_running(&[process(8, 1)]);
+        log.retain(|process| *process == (8, Some(1)));
         assert_eq!(report(&mut log, &process(8, 1), Rule::BlockedHash), None);
         assert_eq!(log.reported.len(), 1);
         assert_eq!(log.latest(0).len(), 2);

@@ -5,6 +5,7 @@ mod hash;
 mod health;
 mod ipc_test;
 mod processes;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ pub struct Args {
 enum Command {
     /// Show this machine's processes
     Processes(processes::Args),
+    /// Show processes as they start, change and exit
+    Watch(watch::Args),
     /// Show the agent's latest alerts
     Alerts(alerts::Args),
     /// Hash a file with procmond's rights, and compare it with what is expected
@@ -53,6 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = args.flags.settings()?;
     match args.command {
         Command::Processes(args) => processes::run(args, &settings).await?,
+        Command::Watch(args) => watch::run(args, &settings).await?,
         Command::Alerts(args) => alerts::run(&args, &settings).await?,
         Command::Hash(args) => hash::run(args, &settings).await?,
         Command::HealthCheck(args) => return health::run(&args, &settings).await,

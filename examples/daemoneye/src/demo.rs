@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
+use comfy_table::Table;
 use ipc_runtime::{Channel, IpcConfig, IpcError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -62,8 +63,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "procmond runs as process {} and listens on {endpoint}\n", monitor.id())?;
 
+    // Measured first: CPU usage is that of the time since procmond started.
+    let latencies = latencies(&channel, args.calls).await?;
     show_processes(&mut out, &channel, args.processes).await?;
-    show_latencies(&mut out, &channel, args.calls).await?;
+    writeln!(out, "{latencies}\nRound trips between two processes, measured by the caller\n")?;
 
     drop(channel);
     let status = monitor.stop().await?;
@@ -92,7 +95,7 @@ async fn show_processes(out: &mut impl Write, channel: &Channel, limit: usize) -
     Ok(())
 }
 
-async fn show_latencies(out: &mut impl Write, channel: &Channel, calls: u64) -> anyhow::Result<()> {
+async fn latencies(channel: &Channel, calls: u64) -> Result<Table, IpcError> {
     let monitor = ProcessMonitorClient::new(channel.clone());
     let echo = DiagnosticsClient::new(channel.clone());
     let list = async || list_once(&monitor).await;
@@ -101,16 +104,7 @@ async fn show_latencies(out: &mut impl Write, channel: &Channel, calls: u64) -> 
         ("Echo, 64 at once".into(), echo_at_once(&echo, calls * 5, 64).await?),
         ("ListProcesses, all".into(), sequential((calls / 100).max(1), list, || ()).await?),
     ];
-    writeln!(
-        out,
-        "{}",
-        tables::latencies(
-            "Call",
-            rows.iter().map(|(name, latency): &(String, Latency)| (name.clone(), latency))
-        )
-    )?;
-    writeln!(out, "Round trips between two processes, measured by the caller\n")?;
-    Ok(())
+    Ok(tables::latencies("Call", &rows))
 }
 
 async fn echo_once(echo: &DiagnosticsClient) -> Result<usize, IpcError> {

@@ -2,6 +2,7 @@
 //!
 //! It wraps sysinfo. It must not know who asks, over what, or which processes are of interest.
 
+pub mod events;
 mod filter;
 pub mod listing;
 

@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::{Stream, TryStreamExt};
 use ipc_runtime::{IpcConfig, Request, Response, Server, Status};
 
 use crate::daemon::{self, Echo, Vitals};
 use crate::platform::StopRequest;
-use crate::processes::{Matcher, ProcessTable, listing};
+use crate::processes::{Matcher, ProcessTable, events, listing};
 use crate::proto::health::State;
 use crate::proto::{
     DetectionResult, DetectionTask, DiagnosticsServer, GetHealthRequest, Health, ListProcessesRequest,
-    ListProcessesResponse, ProcessMonitor, ProcessMonitorServer,
+    ListProcessesResponse, ProcessEvent, ProcessFilter, ProcessMonitor, ProcessMonitorServer,
+    WatchProcessesRequest,
 };
 use crate::settings::Flags;
 use crate::tasks::Tasks;
@@ -60,6 +62,7 @@ pub struct Monitor {
     vitals: Vitals,
     max_answer_bytes: usize,
     lists_served: AtomicU64,
+    watches_begun: AtomicU64,
     tasks_done: AtomicU64,
     tasks_failed: AtomicU64,
 }
@@ -75,16 +78,22 @@ impl Monitor {
             vitals: Vitals::new(PROGRAM, &config.endpoint_path),
             max_answer_bytes,
             lists_served: AtomicU64::new(0),
+            watches_begun: AtomicU64::new(0),
             tasks_done: AtomicU64::new(0),
             tasks_failed: AtomicU64::new(0),
         }
     }
 }
 
+fn matcher(filter: Option<ProcessFilter>) -> Result<Matcher, Status> {
+    Matcher::new(&filter.unwrap_or_default()).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
 impl ProcessMonitor for Monitor {
     async fn get_health(&self, _request: Request<GetHealthRequest>) -> Result<Response<Health>, Status> {
         let counters = [
             ("lists served", &self.lists_served),
+            ("watches begun", &self.watches_begun),
             ("tasks done", &self.tasks_done),
             ("tasks failed", &self.tasks_failed),
         ]
@@ -97,12 +106,21 @@ impl ProcessMonitor for Monitor {
         request: Request<ListProcessesRequest>,
     ) -> Result<Response<ListProcessesResponse>, Status> {
         let ListProcessesRequest { filter, after_pid, page_size } = request.into_inner();
-        let matcher = Matcher::new(&filter.unwrap_or_default())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let matcher = matcher(filter)?;
         let snapshot = self.table.snapshot().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let count = if page_size == 0 { usize::MAX } else { page_size as usize };
         self.lists_served.fetch_add(1, Ordering::Relaxed);
         Ok(Response::new(listing::page(&snapshot, &matcher, after_pid, count, self.max_answer_bytes)))
+    }
+
+    async fn watch_processes(
+        &self,
+        request: Request<WatchProcessesRequest>,
+    ) -> Result<Response<impl Stream<Item = Result<ProcessEvent, Status>> + Send + 'static>, Status> {
+        let matcher = matcher(request.into_inner().filter)?;
+        self.watches_begun.fetch_add(1, Ordering::Relaxed);
+        let events = events::watch(self.table.clone(), matcher);
+        Ok(Response::new(events.map_err(|error| Status::unavailable(error.to_string()))))
     }
 
     async fn execute_task(

@@ -30,7 +30,7 @@ pub struct Settings {
 pub struct AgentSettings {
     /// Where the agent listens.
     pub endpoint_path: String,
-    /// The time from one look at the processes to the next, in milliseconds.
+    /// How often the executables of new processes are hashed for the block list, in milliseconds.
     pub interval_ms: u64,
     /// The rules that run.
     pub rules: Vec<Rule>,

@@ -64,8 +64,9 @@ fn process_line(record: &ProcessRecord, now: SystemTime) -> Row {
     ])
 }
 
-/// What a process was started as, and whether that is still there.
-fn command(record: &ProcessRecord) -> String {
+/// What a process was started as, and whether that is still there: one line, safe for a terminal.
+#[must_use]
+pub fn command(record: &ProcessRecord) -> String {
     let text = match (&record.executable_path, record.command_line.is_empty()) {
         _ if record.kernel_thread => "(kernel thread)".to_owned(),
         (Some(path), true) => path.clone(),
@@ -81,11 +82,11 @@ fn command(record: &ProcessRecord) -> String {
 
 /// Measured round trips, one kind a line.
 #[must_use]
-pub fn latencies<'a>(kind: &str, rows: impl IntoIterator<Item = (String, &'a Latency)>) -> Table {
+pub fn latencies(kind: &str, rows: &[(String, Latency)]) -> Table {
     let mut table = table(&[kind, ">Calls", ">p50", ">p90", ">p99", ">Max", ">Calls/s", ">Throughput"]);
     for (name, latency) in rows {
         table.add_row(line([
-            name,
+            name.clone(),
             human::count(latency.calls()),
             human::latency(latency.at(0.5)),
             human::latency(latency.at(0.9)),

@@ -1,33 +1,54 @@
-//! The agent's schedule: look at all processes, hash the new ones if a rule asks for it, report findings.
+//! The agent's view of procmond: follows its events, checks each process as it comes, hashes new ones on
+//! a schedule, and begins again when procmond went away and came back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_runtime::{IpcError, Request};
+use ipc_runtime::{IpcError, Request, Status, Streaming};
 use tokio::time::MissedTickBehavior;
 
 use super::Findings;
 use super::report::Reporter;
 use crate::alerts::identity;
-use crate::client;
-use crate::proto::{Alert, DetectionTask, ProcessFilter, ProcessMonitorClient, ProcessRecord, TaskType};
+use crate::proto::process_event::Kind;
+use crate::proto::{
+    DetectionTask, ProcessEvent, ProcessFilter, ProcessMonitorClient, ProcessRecord, TaskType,
+    WatchProcessesRequest,
+};
 use crate::rules::RuleSet;
-
-/// How long procmond may take for one answer before the agent says that it is degraded.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many processes are hashed by one task: their executables must be read within its deadline.
 const HASHED_AT_ONCE: usize = 16;
+
+/// The time before a watch that ended is begun again: one that ends at once must not spin.
+const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Watch {
     monitor: ProcessMonitorClient,
     rules: RuleSet,
     findings: Arc<Findings>,
     reporter: Reporter,
-    /// The hashes of running processes; `None` where there is none to get.
-    hashes: HashMap<(u32, Option<i64>), Option<String>>,
+    /// What runs, as procmond last described it.
+    running: BTreeMap<u32, ProcessRecord>,
+    /// Those of `running` whose executables have to be hashed.
+    unhashed: BTreeSet<u32>,
+}
+
+/// Why a watch ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Procmond(#[from] IpcError),
+    #[error("alerts can't be printed: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Procmond(status.into())
+    }
 }
 
 impl Watch {
@@ -37,94 +58,107 @@ impl Watch {
         findings: Arc<Findings>,
         reporter: Reporter,
     ) -> Self {
-        Self { monitor, rules, findings, reporter, hashes: HashMap::new() }
+        Self { monitor, rules, findings, reporter, running: BTreeMap::new(), unhashed: BTreeSet::new() }
     }
 
-    /// Looks again and again, and returns only when nothing can be reported any more.
+    /// Watches for ever, and returns only when nothing can be reported any more.
     pub(super) async fn run(mut self, interval: Duration) -> io::Error {
+        loop {
+            match self.follow(interval).await {
+                Ok(never) => match never {},
+                Err(Ended::Output(error)) => return error,
+                Err(Ended::Procmond(error)) => self.findings.lost(&error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Follows one stream of events to its end.
+    async fn follow(&mut self, interval: Duration) -> Result<std::convert::Infallible, Ended> {
+        let mut events = self.open().await?;
+        self.running.clear();
+        self.unhashed.clear();
         let mut schedule = tokio::time::interval(interval);
         schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            schedule.tick().await;
-            match self.look().await {
-                Ok(processes) => {
-                    if let Err(error) = self.report(&processes) {
-                        return error;
-                    }
-                }
-                Err(error) => self.failed(&error),
+            tokio::select! {
+                // Events first, so that those who start together are hashed together.
+                biased;
+                event = events.message() => match event? {
+                    Some(event) => self.on_event(event).await?,
+                    None => return Err(Status::unavailable("procmond ended the watch").into()),
+                },
+                _ = schedule.tick() => self.hash_new().await?,
             }
         }
     }
 
-    async fn look(&mut self) -> Result<Vec<ProcessRecord>, IpcError> {
-        let mut processes = client::all_processes(&self.monitor, ProcessFilter::default(), PATIENCE).await?;
-        if self.rules.wants_hashes() {
-            self.hash(&mut processes).await?;
+    /// Waits for procmond as long as it takes, after one attempt that says what it is waiting for.
+    async fn open(&self) -> Result<Streaming<ProcessEvent>, IpcError> {
+        let request = || Request::new(WatchProcessesRequest::default());
+        match self.monitor.watch_processes(request().with_wait_for_ready(false)).await {
+            Ok(events) => Ok(events.into_inner()),
+            Err(error) => {
+                self.findings.lost(&error);
+                Ok(self.monitor.watch_processes(request().with_wait_for_ready(true)).await?.into_inner())
+            }
         }
-        Ok(processes)
     }
 
-    /// Adds the hashes, and asks procmond for those of processes that are new.
-    async fn hash(&mut self, processes: &mut [ProcessRecord]) -> Result<(), IpcError> {
-        let new: Vec<&ProcessRecord> =
-            processes.iter().filter(|process| !self.hashes.contains_key(&identity(process))).collect();
-        for batch in new.chunks(HASHED_AT_ONCE) {
+    async fn on_event(&mut self, event: ProcessEvent) -> Result<(), Ended> {
+        match (event.kind(), event.process) {
+            (Kind::Running | Kind::Started | Kind::Changed, Some(process)) => {
+                self.report(&process)?;
+                self.unhashed.insert(process.pid);
+                self.running.insert(process.pid, process);
+            }
+            (Kind::Exited, Some(process)) => {
+                self.running.remove(&process.pid);
+                self.unhashed.remove(&process.pid);
+                self.findings.lock().log.retain(|reported| *reported != identity(&process));
+            }
+            (Kind::Complete, _) => {
+                self.findings.complete(&self.running);
+                self.hash_new().await?;
+            }
+            // A kind of a later version.
+            (Kind::Unspecified, _) | (_, None) => {}
+        }
+        self.findings.lock().processes = self.running.len() as u64;
+        Ok(())
+    }
+
+    /// Asks procmond for the hashes of processes that have none yet, if a rule wants them.
+    async fn hash_new(&mut self) -> Result<(), Ended> {
+        if !self.rules.wants_hashes() {
+            self.unhashed.clear();
+        }
+        while !self.unhashed.is_empty() {
+            let pids: Vec<u32> = self.unhashed.iter().copied().take(HASHED_AT_ONCE).collect();
+            self.unhashed.retain(|pid| !pids.contains(pid));
             let task = DetectionTask {
-                task_id: format!("hash-{}", batch[0].pid),
+                task_id: format!("hash-{}", pids[0]),
                 task_type: TaskType::CheckProcessHash.into(),
-                process_filter: Some(ProcessFilter {
-                    pids: batch.iter().map(|process| process.pid).collect(),
-                    ..Default::default()
-                }),
+                process_filter: Some(ProcessFilter { pids, ..Default::default() }),
                 ..Default::default()
             };
-            let result = self.monitor.execute_task(Request::new(task)).await?.into_inner();
-            if let Some(error) = result.error_message {
-                tracing::warn!(%error, "procmond could not hash");
-            }
-            // First as having none, so that one that can't be hashed is not asked for every time.
-            self.hashes.extend(batch.iter().map(|process| (identity(process), None)));
-            self.hashes.extend(
-                result.processes.into_iter().map(|process| (identity(&process), process.executable_hash)),
-            );
-        }
-        let running: HashMap<_, _> =
-            processes.iter().filter_map(|process| self.hashes.remove_entry(&identity(process))).collect();
-        self.hashes = running;
-        for process in processes {
-            process.executable_hash = self.hashes.get(&identity(process)).cloned().flatten();
+            let hashed = match self.monitor.execute_task(task).await {
+                Ok(result) => result.into_inner(),
+                // One that can't be hashed in time must not keep the agent from all others; if procmond
+                // is gone, its events say so.
+                Err(error) => {
+                    tracing::warn!("some executables were not hashed: {error}");
+                    continue;
+                }
+            };
+            hashed.processes.iter().try_for_each(|process| self.report(process))?;
         }
         Ok(())
     }
 
-    fn report(&self, processes: &[ProcessRecord]) -> io::Result<()> {
-        // Printed after the lock is released: a reader that stalls must not stall the agent's service.
-        self.alerts(processes).iter().try_for_each(|alert| self.reporter.print(alert))
-    }
-
-    fn alerts(&self, processes: &[ProcessRecord]) -> Vec<Alert> {
-        let mut seen = self.findings.lock();
-        if let Some(failure) = seen.failure.take() {
-            tracing::info!("procmond answers again, after: {failure}");
-        }
-        seen.looks += 1;
-        seen.processes = processes.len() as u64;
-        let mut alerts = Vec::new();
-        for process in processes {
-            for finding in self.rules.check(process) {
-                alerts.extend(seen.log.report(process, finding));
-            }
-        }
-        seen.log.retain_running(processes);
-        alerts
-    }
-
-    fn failed(&self, error: &IpcError) {
-        let mut seen = self.findings.lock();
-        if seen.failure.is_none() {
-            tracing::warn!("procmond does not answer, trying on: {error}");
-        }
-        seen.failure = Some(error.to_string());
+    fn report(&self, process: &ProcessRecord) -> io::Result<()> {
+        let findings = self.rules.check(process);
+        let log = |finding| self.findings.lock().log.report(process, finding);
+        findings.into_iter().filter_map(log).try_for_each(|alert| self.reporter.print(&alert))
     }
 }

@@ -46,10 +46,14 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     let sizes = payload_sizes(daemon.config.max_frame_bytes);
     let progress = progress_bar(args.calls * (sizes.len() as u64 + 1));
     let mut rows = Vec::new();
-    for size in sizes {
-        progress.set_message(human::bytes(size as u64));
-        let measured = measure(&echo, args.calls, size, &progress).await;
-        rows.push((human::bytes(size as u64), measured.map_err(|error| explain(error, &daemon))?));
+    for size in &sizes {
+        let mut name = human::bytes(*size as u64);
+        if sizes.last() == Some(size) {
+            name.push_str(" (max)");
+        }
+        progress.set_message(name.clone());
+        let measured = measure(&echo, args.calls, *size, &progress).await;
+        rows.push((name, measured.map_err(|error| explain(error, &daemon))?));
     }
     progress.set_message(format!("{AT_ONCE} at once"));
     let measured = measure_at_once(&echo, args.calls).await;
@@ -58,11 +62,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
 
     let mut out = io::stdout().lock();
     let calls: u64 = rows.iter().map(|(_, latency)| latency.calls()).sum();
-    writeln!(
-        out,
-        "{}",
-        tables::latencies("Payload", rows.iter().map(|(name, latency)| (name.clone(), latency)))
-    )?;
+    writeln!(out, "{}", tables::latencies("Payload", &rows))?;
     let (program, endpoint) = (daemon.program, &daemon.config.endpoint_path);
     let (count, crc) = (human::count(calls), daemon.config.crc32_variant);
     writeln!(
