@@ -1,15 +1,17 @@
 //! What is generated from the schemas in `proto/traps`, each named after the trap it sets: `golden/*.rs`, files that
-//! people read. `goldens_compile.rs` compiles them.
+//! people read. `goldens_compile.rs` and `shadowed_prelude.rs` compile them.
 //!
 //! `UPDATE_GOLDEN=1` writes them anew.
 
 use std::path::Path;
 use std::{env, fs};
 
+use ipc_codegen::{Config, configure};
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Schemas, and the files that are made from them.
-const GOLDENS: &[(&str, &str)] = &[
+/// Goldens of schemas with their names, and the file each is made as.
+const TRAPS: &[(&str, &str)] = &[
     ("all_four_kinds", "traps.all_four_kinds.rs"),
     ("comments_not_meant_for_rustdoc", "traps.comments_not_meant_for_rustdoc.rs"),
     ("deprecated_service", "traps.deprecated_service.rs"),
@@ -25,21 +27,55 @@ const GOLDENS: &[(&str, &str)] = &[
     ("well_known_types_as_arguments", "traps.well_known_types_as_arguments.rs"),
 ];
 
+type Options = fn() -> Config;
+
+/// Goldens of `all_four_kinds` with options.
+const OPTIONS: &[(&str, Options)] = &[
+    ("with_default_stubs", || {
+        configure().generate_default_stubs(true).build_client(false).disable_comments(["."])
+    }),
+    ("with_attributes", || {
+        configure()
+            .trait_attribute("Log", "#[cfg(not(doctest))]")
+            .method_attribute("Log.Append", "#[cfg(not(miri))]")
+            .client_attribute(".", "#[derive(::core::marker::Copy)]")
+            .client_mod_attribute(".", "#[cfg(any())]")
+            .server_attribute(".", "#[doc(alias = \"journal\")]")
+            .server_mod_attribute(".", "#[cfg(all())]")
+            .type_attribute("Entry", "#[derive(PartialOrd, Ord)]")
+            .message_attribute(".", "#[must_use]")
+            .field_attribute("Entry.line", "#[doc(alias = \"text\")]")
+            .bytes([".none"])
+    }),
+    ("with_messages_from_elsewhere", || configure().extern_path(".traps.all_four_kinds", "crate::messages")),
+];
+
+fn generated(trap: &str, file: &str, config: Config) -> String {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    config
+        .out_dir(directory.path())
+        .compile_protos(&[format!("traps/{trap}.proto")], &[format!("{ROOT}/../proto")])
+        .unwrap_or_else(|error| panic!("{trap}: {error}"));
+    fs::read_to_string(directory.path().join(file)).expect("a generated file")
+}
+
+fn goldens() -> impl Iterator<Item = (&'static str, String)> {
+    let traps = TRAPS.iter().map(|(trap, file)| (*trap, generated(trap, file, configure())));
+    let options = OPTIONS
+        .iter()
+        .map(|(golden, config)| (*golden, generated("all_four_kinds", "traps.all_four_kinds.rs", config())));
+    traps.chain(options)
+}
+
 #[test]
 fn generated_code_is_as_it_was_read() {
     let mut changed = Vec::new();
-    for (trap, file) in GOLDENS {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        ipc_codegen::configure()
-            .out_dir(directory.path())
-            .compile_protos(&[format!("traps/{trap}.proto")], &[format!("{ROOT}/../proto")])
-            .unwrap_or_else(|error| panic!("{trap}: {error}"));
-        let generated = fs::read_to_string(directory.path().join(file)).expect("a generated file");
-        let golden = format!("{ROOT}/tests/golden/{trap}.rs");
+    for (name, generated) in goldens() {
+        let golden = format!("{ROOT}/tests/golden/{name}.rs");
         if env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&golden, &generated).expect("a golden that can be written");
         } else if fs::read_to_string(&golden).ok().as_ref() != Some(&generated) {
-            changed.push(*trap);
+            changed.push(name);
         }
     }
     assert!(changed.is_empty(), "{changed:?} have changed; read them, then set UPDATE_GOLDEN=1");
@@ -47,9 +83,10 @@ fn generated_code_is_as_it_was_read() {
 
 #[test]
 fn there_is_no_golden_without_a_trap() {
+    let known: Vec<_> = goldens().map(|(name, _)| name).collect();
     for entry in fs::read_dir(Path::new(ROOT).join("tests/golden")).expect("the goldens") {
         let path = entry.expect("a golden").path();
-        let trap = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
-        assert!(GOLDENS.iter().any(|(known, _)| *known == trap), "{trap} is a golden of nothing");
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        assert!(known.contains(&name), "{name} is a golden of nothing");
     }
 }

@@ -1,11 +1,14 @@
 use quote::quote;
 
-/// The stubs of the service in `proto/greeter.proto`: what follows the messages.
+/// The stubs of the service in `proto/traps/all_four_kinds.proto`: what follows the messages.
 fn stubs_from_proto() -> String {
     let directory = tempfile::tempdir().unwrap();
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
-    ipc_codegen::configure().out_dir(directory.path()).compile_protos(&["greeter.proto"], &[proto]).unwrap();
-    let text = std::fs::read_to_string(directory.path().join("greeter.v1.rs")).unwrap();
+    ipc_codegen::configure()
+        .out_dir(directory.path())
+        .compile_protos(&["traps/all_four_kinds.proto"], &[proto])
+        .unwrap();
+    let text = std::fs::read_to_string(directory.path().join("traps.all_four_kinds.rs")).unwrap();
     let mut file = syn::parse_file(&text).unwrap();
     let first = file.items.iter().position(|item| matches!(item, syn::Item::Trait(_))).unwrap();
     file.items.drain(..first);
@@ -19,50 +22,50 @@ fn laid_out(tokens: proc_macro2::TokenStream) -> String {
 
 #[test]
 fn a_trait_and_a_schema_give_the_same_tokens() {
-    let greeter = quote! {
-        /// Says hello.
-        pub trait Greeter {
-            /// Greets one by name.
-            #[ipc(no_side_effects)]
-            async fn say_hello(
+    let log = quote! {
+        /// Keeps a log.
+        pub trait Log {
+            /// Adds one entry.
+            async fn append(
                 &self,
-                request: ::ipc_runtime::codegen::Request<HelloRequest>,
-            ) -> ::core::result::Result<::ipc_runtime::codegen::Response<HelloReply>, ::ipc_runtime::codegen::Status>;
+                request: ::ipc_runtime::codegen::Request<Entry>,
+            ) -> ::core::result::Result<::ipc_runtime::codegen::Response<Summary>, ::ipc_runtime::codegen::Status>;
 
-            /// Greets one again and again.
-            async fn keep_greeting(
+            /// Reads the entries from a number on, and those to come.
+            #[ipc(no_side_effects)]
+            async fn tail(
                 &self,
-                request: ::ipc_runtime::codegen::Request<HelloRequest>,
+                request: ::ipc_runtime::codegen::Request<Position>,
             ) -> ::core::result::Result<
                 ::ipc_runtime::codegen::Response<
                     impl ::ipc_runtime::codegen::Stream<
-                        Item = ::core::result::Result<HelloReply, ::ipc_runtime::codegen::Status>
+                        Item = ::core::result::Result<Entry, ::ipc_runtime::codegen::Status>
                     > + ::core::marker::Send + 'static
                 >,
                 ::ipc_runtime::codegen::Status
             >;
 
-            /// Greets all who are named, at once.
-            async fn greet_all(
+            /// Adds many entries.
+            async fn load(
                 &self,
-                request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<HelloRequest>>,
-            ) -> ::core::result::Result<::ipc_runtime::codegen::Response<HelloReply>, ::ipc_runtime::codegen::Status>;
+                request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Entry>>,
+            ) -> ::core::result::Result<::ipc_runtime::codegen::Response<Summary>, ::ipc_runtime::codegen::Status>;
 
-            /// Greets each as they are named.
-            async fn greet_each(
+            /// Adds entries, and answers each with its number.
+            async fn copy(
                 &self,
-                request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<HelloRequest>>,
+                request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Entry>>,
             ) -> ::core::result::Result<
                 ::ipc_runtime::codegen::Response<
                     impl ::ipc_runtime::codegen::Stream<
-                        Item = ::core::result::Result<HelloReply, ::ipc_runtime::codegen::Status>
+                        Item = ::core::result::Result<Position, ::ipc_runtime::codegen::Status>
                     > + ::core::marker::Send + 'static
                 >,
                 ::ipc_runtime::codegen::Status
             >;
         }
     };
-    let from_trait = super::expand(quote!(package = "greeter.v1"), greeter).unwrap();
+    let from_trait = super::expand(quote!(package = "traps.all_four_kinds"), log).unwrap();
     assert_eq!(laid_out(from_trait), stubs_from_proto());
 }
 

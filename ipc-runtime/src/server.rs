@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use self::accept::Counts;
 use self::calls::ServerConnection;
+use self::dispatch::ServerCall;
 use self::router::{Router, Service};
 pub use self::shutdown::Shutdown;
 use crate::client::channel::DEFAULT_CREDIT;
@@ -26,6 +27,7 @@ use crate::connection::handshake;
 use crate::connection::writer::lock;
 use crate::endpoint::{self, Place};
 use crate::error::IpcError;
+use crate::layer::{Layers, ServerLayer};
 use crate::status::Status;
 use crate::transport::{ByteStream, Listener};
 use crate::wire::{Hello, MAX_CREDIT};
@@ -39,6 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerBuilder {
     router: Router,
     options: Options,
+    layers: Layers<Status>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +57,13 @@ impl ServerBuilder {
     /// Serves `service`, a generated `…Server` around an implementation, too.
     pub fn add_service<S: Service>(mut self, service: S) -> Self {
         self.router.add(service);
+        self
+    }
+
+    /// Puts `layer` around every call of every service, inside those added before it. For one service alone, see
+    /// [`Layered`].
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.with(&Layers::one(layer));
         self
     }
 
@@ -135,6 +145,7 @@ impl ServerBuilder {
             config: config.clone(),
             router: self.router,
             options: self.options,
+            layers: self.layers,
             instance_id: random(),
             counts: Counts::default(),
             calls: AtomicUsize::new(0),
@@ -146,12 +157,47 @@ impl ServerBuilder {
     }
 }
 
+/// A service with layers of its own, inside the server's.
+///
+/// ```
+/// # use ipc_runtime::{CallContext, Layered, Next, Server, ServerLayer, Status};
+/// # fn add(service: impl ipc_runtime::codegen::Service, token: impl ServerLayer) {
+/// // service: GreeterServer::new(MyGreeter)
+/// let builder = Server::builder().add_service(Layered::new(service, token));
+/// # drop(builder);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    service: S,
+    layers: Layers<Status>,
+}
+
+impl<S: Service> Layered<S> {
+    /// `service` with `layer` around each of its calls. Wrapped again, the outer layer sees a call first.
+    pub fn new(service: S, layer: impl ServerLayer) -> Self {
+        Self { service, layers: Layers::one(layer) }
+    }
+}
+
+impl<S: Service> Service for Layered<S> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [&'static str] = S::METHODS;
+    const FINGERPRINT: u64 = S::FINGERPRINT;
+
+    fn dispatch(&self, method: usize, mut call: ServerCall) {
+        call.add_layers(&self.layers);
+        self.service.dispatch(method, call);
+    }
+}
+
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: IpcConfig,
     pub(crate) router: Router,
     pub(crate) options: Options,
+    pub(crate) layers: Layers<Status>,
     pub(crate) counts: Counts,
     instance_id: u64,
     calls: AtomicUsize,
@@ -241,6 +287,7 @@ impl Server {
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
             router: Router::default(),
+            layers: Layers::default(),
             options: Options {
                 max_concurrent_calls: 128,
                 max_total_calls: usize::MAX,

@@ -18,6 +18,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
         #docs
         #(#items)*
         #(#own)*
+        #[derive(::core::fmt::Debug)]
         #visibility struct #ident<#parameter> {
             service: #runtime::Arc<#parameter>,
         }
@@ -47,13 +48,13 @@ pub(super) fn constructors(service: &Service) -> TokenStream {
 
 /// `Clone`, whether or not the implementation can be cloned.
 pub(super) fn clone(service: &Service) -> TokenStream {
-    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let (ident, items) = (&service.server_ident, &service.attributes.server_items);
     let parameter = type_parameter(&service.ident);
     quote! {
         #(#items)*
         impl<#parameter> ::core::clone::Clone for #ident<#parameter> {
             fn clone(&self) -> Self {
-                Self { service: #runtime::Arc::clone(&self.service) }
+                Self { service: ::core::clone::Clone::clone(&self.service) }
             }
         }
     }
@@ -88,7 +89,7 @@ fn dispatch_function(service: &Service) -> TokenStream {
     let arms = service.methods.iter().enumerate().map(|(index, method)| arm(service, index, method));
     quote! {
         fn dispatch(&self, method: ::core::primitive::usize, call: #runtime::ServerCall) {
-            let service = #runtime::Arc::clone(&self.service);
+            let service = ::core::clone::Clone::clone(&self.service);
             match method {
                 #(#arms)*
                 _ => call.unimplemented(),
@@ -100,15 +101,17 @@ fn dispatch_function(service: &Service) -> TokenStream {
 fn arm(service: &Service, index: usize, method: &Method) -> TokenStream {
     let index = Literal::usize_unsuffixed(index);
     let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
-    let (call, ident, runtime) = (call(method.kind), &method.ident, runtime());
-    // The stream's type names the borrow of `service`, although it outlives it; that of `Streaming` doesn't.
-    let owned = method
-        .kind
-        .server_streams()
-        .then(|| quote!(.map(|response| response.map(#runtime::Streaming::from_stream))));
+    let (call, ident) = (call(method.kind), &method.ident);
+    let answer = quote!(<#parameter as #service_trait>::#ident(&service, request).await);
+    // A stream may borrow from the service, so it's read here, where the service is.
+    let (arguments, body) = if method.kind.server_streams() {
+        (quote!(request, reply), quote!(reply.stream(#answer).await))
+    } else {
+        (quote!(request), answer)
+    };
     quote! {
-        #index => call.#call(move |request| async move {
-            <#parameter as #service_trait>::#ident(&service, request).await #owned
-        }),
+        #index => {
+            call.#call(move |#arguments| async move { #body });
+        }
     }
 }

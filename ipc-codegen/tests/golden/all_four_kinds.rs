@@ -170,6 +170,7 @@ impl LogClient {
 }
 
 /// Serves a [`Log`].
+#[derive(::core::fmt::Debug)]
 pub struct LogServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -191,7 +192,7 @@ impl<T: Log> LogServer<T> {
 impl<T> ::core::clone::Clone for LogServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -210,35 +211,27 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Log>::append(&service, request).await
-                })
+                });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Log>::tail(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Log>::tail(&service, request).await).await
+                });
             }
             2 => {
                 call.client_streaming(move |request| async move {
                     <T as Log>::load(&service, request).await
-                })
+                });
             }
             3 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Log>::copy(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Log>::copy(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }

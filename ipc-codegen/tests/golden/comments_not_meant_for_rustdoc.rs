@@ -120,6 +120,7 @@ impl PagesClient {
 }
 
 /// Serves a [`Pages`].
+#[derive(::core::fmt::Debug)]
 pub struct PagesServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -141,7 +142,7 @@ impl<T: Pages> PagesServer<T> {
 impl<T> ::core::clone::Clone for PagesServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -155,21 +156,17 @@ impl<T: Pages> ::ipc_runtime::codegen::Service for PagesServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Pages>::get(&service, request).await
-                })
+                });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Pages>::watch(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Pages>::watch(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }

@@ -7,7 +7,9 @@ pub struct Item {
     pub name: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps.deprecated_service.Old`.
 pub trait Old: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
@@ -18,6 +20,7 @@ pub trait Old: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Watch`.
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
@@ -47,6 +50,8 @@ impl OldClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     #[deprecated]
@@ -64,6 +69,8 @@ impl OldClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Watch`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
@@ -81,6 +88,7 @@ impl OldClient {
 }
 
 /// Serves a [`Old`].
+#[derive(::core::fmt::Debug)]
 pub struct OldServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -102,7 +110,7 @@ impl<T: Old> OldServer<T> {
 impl<T> ::core::clone::Clone for OldServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -116,21 +124,17 @@ impl<T: Old> ::ipc_runtime::codegen::Service for OldServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Old>::get(&service, request).await
-                })
+                });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Old>::watch(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Old>::watch(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }

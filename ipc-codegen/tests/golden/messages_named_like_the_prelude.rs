@@ -47,7 +47,9 @@ pub mod usize {
     pub struct Inner {}
 }
 
+/// `traps.messages_named_like_the_prelude.Shadows`.
 pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `One`.
     fn one(
         &self,
         request: ::ipc_runtime::codegen::Request<Option>,
@@ -58,6 +60,7 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Many`.
     fn many(
         &self,
         request: ::ipc_runtime::codegen::Request<Send>,
@@ -72,6 +75,7 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Load`.
     fn load(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -84,6 +88,7 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Chat`.
     fn chat(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -100,6 +105,7 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Primitive`.
     fn primitive(
         &self,
         request: ::ipc_runtime::codegen::Request<str::Inner>,
@@ -124,6 +130,8 @@ impl ShadowsClient {
         Self { channel }
     }
 
+    /// `One`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn one(
@@ -139,6 +147,8 @@ impl ShadowsClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Many`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn many(
@@ -154,6 +164,8 @@ impl ShadowsClient {
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Load`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn load(
@@ -169,6 +181,8 @@ impl ShadowsClient {
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
+    /// `Chat`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn chat(
@@ -184,6 +198,8 @@ impl ShadowsClient {
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
+    /// `Primitive`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn primitive(
@@ -201,6 +217,7 @@ impl ShadowsClient {
 }
 
 /// Serves a [`Shadows`].
+#[derive(::core::fmt::Debug)]
 pub struct ShadowsServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -222,7 +239,7 @@ impl<T: Shadows> ShadowsServer<T> {
 impl<T> ::core::clone::Clone for ShadowsServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -242,40 +259,32 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Shadows>::one(&service, request).await
-                })
+                });
             }
             1 => {
-                call.server_streaming(move |request| async move {
-                    <T as Shadows>::many(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Shadows>::many(&service, request).await).await
+                });
             }
             2 => {
                 call.client_streaming(move |request| async move {
                     <T as Shadows>::load(&service, request).await
-                })
+                });
             }
             3 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Shadows>::chat(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Shadows>::chat(&service, request).await).await
+                });
             }
             4 => {
                 call.unary(move |request| async move {
                     <T as Shadows>::primitive(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -20,7 +20,9 @@ pub mod greeter_server {
     }
 }
 
+/// `traps.messages_named_like_the_stubs.Greeter`.
 pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -45,6 +47,8 @@ impl GreeterClient_ {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -64,6 +68,7 @@ impl GreeterClient_ {
 }
 
 /// Serves a [`Greeter`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterServer_<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -85,7 +90,7 @@ impl<T: Greeter> GreeterServer_<T> {
 impl<T> ::core::clone::Clone for GreeterServer_<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -99,19 +104,21 @@ impl<T: Greeter> ::ipc_runtime::codegen::Service for GreeterServer_<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Greeter>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.messages_named_like_the_stubs.GreeterStub`.
 pub trait GreeterStub: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -136,6 +143,8 @@ impl GreeterStubClient_ {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -155,6 +164,7 @@ impl GreeterStubClient_ {
 }
 
 /// Serves a [`GreeterStub`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterStubServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -176,7 +186,7 @@ impl<T: GreeterStub> GreeterStubServer<T> {
 impl<T> ::core::clone::Clone for GreeterStubServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -190,19 +200,21 @@ impl<T: GreeterStub> ::ipc_runtime::codegen::Service for GreeterStubServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as GreeterStub>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.messages_named_like_the_stubs.GreeterStubClient`.
 pub trait GreeterStubClient: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Greet`.
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
@@ -227,6 +239,8 @@ impl GreeterStubClientClient {
         Self { channel }
     }
 
+    /// `Greet`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
@@ -246,6 +260,7 @@ impl GreeterStubClientClient {
 }
 
 /// Serves a [`GreeterStubClient`].
+#[derive(::core::fmt::Debug)]
 pub struct GreeterStubClientServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -267,7 +282,7 @@ impl<T: GreeterStubClient> GreeterStubClientServer<T> {
 impl<T> ::core::clone::Clone for GreeterStubClientServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -282,12 +297,12 @@ for GreeterStubClientServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as GreeterStubClient>::greet(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -7,7 +7,9 @@ pub struct Ticket {
     pub number: u64,
 }
 
+/// `traps.method_named_new.Session`.
 pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `New`.
     fn new_(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -18,6 +20,7 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Clone`.
     fn clone(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -28,6 +31,7 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Drop`.
     fn drop(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -38,6 +42,7 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Connect`.
     fn connect(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -50,6 +55,8 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `FromArc`.
+    #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     fn from_arc(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -64,6 +71,8 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `IntoInner`.
+    #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     fn into_inner(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -74,6 +83,7 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Dispatch`.
     fn dispatch(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -84,6 +94,7 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Channel`.
     fn channel(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
@@ -108,6 +119,8 @@ impl SessionClient {
         Self { channel }
     }
 
+    /// `New`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn new_(
@@ -123,6 +136,8 @@ impl SessionClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Clone`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn clone(
@@ -138,6 +153,8 @@ impl SessionClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Drop`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn drop(
@@ -153,6 +170,8 @@ impl SessionClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Connect`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn connect(
@@ -168,8 +187,11 @@ impl SessionClient {
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
+    /// `FromArc`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
+    #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     pub async fn from_arc(
         &self,
         request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
@@ -183,8 +205,11 @@ impl SessionClient {
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `IntoInner`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
+    #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     pub async fn into_inner(
         &self,
         request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
@@ -198,6 +223,8 @@ impl SessionClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Dispatch`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn dispatch(
@@ -213,6 +240,8 @@ impl SessionClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Channel`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn channel(
@@ -230,6 +259,7 @@ impl SessionClient {
 }
 
 /// Serves a [`Session`].
+#[derive(::core::fmt::Debug)]
 pub struct SessionServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -251,7 +281,7 @@ impl<T: Session> SessionServer<T> {
 impl<T> ::core::clone::Clone for SessionServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -274,51 +304,47 @@ impl<T: Session> ::ipc_runtime::codegen::Service for SessionServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Session>::new_(&service, request).await
-                })
+                });
             }
             1 => {
                 call.unary(move |request| async move {
                     <T as Session>::clone(&service, request).await
-                })
+                });
             }
             2 => {
                 call.unary(move |request| async move {
                     <T as Session>::drop(&service, request).await
-                })
+                });
             }
             3 => {
                 call.client_streaming(move |request| async move {
                     <T as Session>::connect(&service, request).await
-                })
+                });
             }
             4 => {
-                call.server_streaming(move |request| async move {
-                    <T as Session>::from_arc(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Session>::from_arc(&service, request).await).await
+                });
             }
             5 => {
                 call.unary(move |request| async move {
                     <T as Session>::into_inner(&service, request).await
-                })
+                });
             }
             6 => {
                 call.unary(move |request| async move {
                     <T as Session>::dispatch(&service, request).await
-                })
+                });
             }
             7 => {
                 call.unary(move |request| async move {
                     <T as Session>::channel(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -7,7 +7,9 @@ pub struct Word {
     pub r#type: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps.methods_named_like_keywords.Keywords`.
 pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Async`.
     fn r#async(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
@@ -18,6 +20,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `ASYNC`.
     fn async_(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
@@ -28,6 +31,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Gen`.
     fn r#gen(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
@@ -42,6 +46,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Self`.
     fn self_(
         &self,
         request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Word>>,
@@ -52,6 +57,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Crate`.
     fn crate_(
         &self,
         request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Word>>,
@@ -66,6 +72,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Type`.
     fn r#type(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
@@ -76,6 +83,7 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `union`.
     fn union(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
@@ -100,6 +108,8 @@ impl KeywordsClient {
         Self { channel }
     }
 
+    /// `Async`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#async(
@@ -115,6 +125,8 @@ impl KeywordsClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `ASYNC`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn async_(
@@ -130,6 +142,8 @@ impl KeywordsClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Gen`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#gen(
@@ -145,6 +159,8 @@ impl KeywordsClient {
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Self`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn self_(
@@ -160,6 +176,8 @@ impl KeywordsClient {
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
+    /// `Crate`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn crate_(
@@ -175,6 +193,8 @@ impl KeywordsClient {
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
+    /// `Type`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#type(
@@ -190,6 +210,8 @@ impl KeywordsClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `union`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn union(
@@ -207,6 +229,7 @@ impl KeywordsClient {
 }
 
 /// Serves a [`Keywords`].
+#[derive(::core::fmt::Debug)]
 pub struct KeywordsServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -228,7 +251,7 @@ impl<T: Keywords> KeywordsServer<T> {
 impl<T> ::core::clone::Clone for KeywordsServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -250,50 +273,42 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Keywords>::r#async(&service, request).await
-                })
+                });
             }
             1 => {
                 call.unary(move |request| async move {
                     <T as Keywords>::async_(&service, request).await
-                })
+                });
             }
             2 => {
-                call.server_streaming(move |request| async move {
-                    <T as Keywords>::r#gen(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Keywords>::r#gen(&service, request).await).await
+                });
             }
             3 => {
                 call.client_streaming(move |request| async move {
                     <T as Keywords>::self_(&service, request).await
-                })
+                });
             }
             4 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Keywords>::crate_(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Keywords>::crate_(&service, request).await).await
+                });
             }
             5 => {
                 call.unary(move |request| async move {
                     <T as Keywords>::r#type(&service, request).await
-                })
+                });
             }
             6 => {
                 call.unary(move |request| async move {
                     <T as Keywords>::union(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -7,7 +7,9 @@ pub struct Link {
     pub url: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps.methods_with_one_rust_name.Links`.
 pub trait Links: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `GetURL`.
     fn get_url_(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
@@ -18,6 +20,7 @@ pub trait Links: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `GetUrl`.
     fn get_url(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
@@ -28,6 +31,7 @@ pub trait Links: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `get_url`.
     fn get_url__(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
@@ -56,6 +60,8 @@ impl LinksClient {
         Self { channel }
     }
 
+    /// `GetURL`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url_(
@@ -71,6 +77,8 @@ impl LinksClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `GetUrl`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url(
@@ -86,6 +94,8 @@ impl LinksClient {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `get_url`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url__(
@@ -103,6 +113,7 @@ impl LinksClient {
 }
 
 /// Serves a [`Links`].
+#[derive(::core::fmt::Debug)]
 pub struct LinksServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -124,7 +135,7 @@ impl<T: Links> LinksServer<T> {
 impl<T> ::core::clone::Clone for LinksServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -142,26 +153,22 @@ impl<T: Links> ::ipc_runtime::codegen::Service for LinksServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Links>::get_url_(&service, request).await
-                })
+                });
             }
             1 => {
                 call.unary(move |request| async move {
                     <T as Links>::get_url(&service, request).await
-                })
+                });
             }
             2 => {
-                call.server_streaming(move |request| async move {
-                    <T as Links>::get_url__(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Links>::get_url__(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }

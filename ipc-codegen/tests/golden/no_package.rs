@@ -9,6 +9,7 @@ pub struct RootlessItem {
 
 /// Without a package.
 pub trait Rootless: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<RootlessItem>,
@@ -33,6 +34,8 @@ impl RootlessClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -50,6 +53,7 @@ impl RootlessClient {
 }
 
 /// Serves a [`Rootless`].
+#[derive(::core::fmt::Debug)]
 pub struct RootlessServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -71,7 +75,7 @@ impl<T: Rootless> RootlessServer<T> {
 impl<T> ::core::clone::Clone for RootlessServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -85,12 +89,12 @@ impl<T: Rootless> ::ipc_runtime::codegen::Service for RootlessServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Rootless>::get(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -7,7 +7,9 @@ pub struct Value {
     pub text: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps.services_named_like_the_prelude.Option`.
 pub trait Option: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -32,6 +34,8 @@ impl OptionClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -49,6 +53,7 @@ impl OptionClient {
 }
 
 /// Serves a [`Option`].
+#[derive(::core::fmt::Debug)]
 pub struct OptionServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -70,7 +75,7 @@ impl<T: Option> OptionServer<T> {
 impl<T> ::core::clone::Clone for OptionServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -84,19 +89,21 @@ impl<T: Option> ::ipc_runtime::codegen::Service for OptionServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as Option>::get(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Result`.
 pub trait Result: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Watch`.
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -125,6 +132,8 @@ impl ResultClient {
         Self { channel }
     }
 
+    /// `Watch`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
@@ -142,6 +151,7 @@ impl ResultClient {
 }
 
 /// Serves a [`Result`].
+#[derive(::core::fmt::Debug)]
 pub struct ResultServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -163,7 +173,7 @@ impl<T: Result> ResultServer<T> {
 impl<T> ::core::clone::Clone for ResultServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -177,23 +187,21 @@ impl<T: Result> ::ipc_runtime::codegen::Service for ResultServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.server_streaming(move |request| async move {
-                    <T as Result>::watch(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T as Result>::watch(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Send`.
 pub trait Send: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Push`.
     fn push(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -220,6 +228,8 @@ impl SendClient {
         Self { channel }
     }
 
+    /// `Push`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn push(
@@ -237,6 +247,7 @@ impl SendClient {
 }
 
 /// Serves a [`Send`].
+#[derive(::core::fmt::Debug)]
 pub struct SendServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -258,7 +269,7 @@ impl<T: Send> SendServer<T> {
 impl<T> ::core::clone::Clone for SendServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -272,19 +283,21 @@ impl<T: Send> ::ipc_runtime::codegen::Service for SendServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.client_streaming(move |request| async move {
                     <T as Send>::push(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.Stream`.
 pub trait Stream: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Chat`.
     fn chat(
         &self,
         request: ::ipc_runtime::codegen::Request<
@@ -315,6 +328,8 @@ impl StreamClient {
         Self { channel }
     }
 
+    /// `Chat`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn chat(
@@ -332,6 +347,7 @@ impl StreamClient {
 }
 
 /// Serves a [`Stream`].
+#[derive(::core::fmt::Debug)]
 pub struct StreamServer<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -353,7 +369,7 @@ impl<T: Stream> StreamServer<T> {
 impl<T> ::core::clone::Clone for StreamServer<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -367,23 +383,21 @@ impl<T: Stream> ::ipc_runtime::codegen::Service for StreamServer<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.bidi_streaming(move |request| async move {
-                    <T as Stream>::chat(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.bidi_streaming(move |request, reply| async move {
+                    reply.stream(<T as Stream>::chat(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }
     }
 }
 
+/// `traps.services_named_like_the_prelude.T`.
 pub trait T: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
@@ -412,6 +426,8 @@ impl TClient {
         Self { channel }
     }
 
+    /// `Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -429,6 +445,7 @@ impl TClient {
 }
 
 /// Serves a [`T`].
+#[derive(::core::fmt::Debug)]
 pub struct TServer<T_> {
     service: ::ipc_runtime::codegen::Arc<T_>,
 }
@@ -450,7 +467,7 @@ impl<T_: T> TServer<T_> {
 impl<T_> ::core::clone::Clone for TServer<T_> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -464,16 +481,12 @@ impl<T_: T> ::ipc_runtime::codegen::Service for TServer<T_> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
-                call.server_streaming(move |request| async move {
-                    <T_ as T>::get(&service, request)
-                        .await
-                        .map(|response| {
-                            response.map(::ipc_runtime::codegen::Streaming::from_stream)
-                        })
-                })
+                call.server_streaming(move |request, reply| async move {
+                    reply.stream(<T_ as T>::get(&service, request).await).await
+                });
             }
             _ => call.unimplemented(),
         }

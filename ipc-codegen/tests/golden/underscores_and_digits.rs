@@ -7,7 +7,9 @@ pub struct Item {
     pub name: ::ipc_runtime::codegen::prost::alloc::string::String,
 }
 
+/// `traps._underscores.v1_._3`.
 pub trait _3: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// `_Get`.
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
@@ -18,6 +20,7 @@ pub trait _3: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `Put_`.
     fn put(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
@@ -28,6 +31,7 @@ pub trait _3: ::core::marker::Send + ::core::marker::Sync + 'static {
         >,
     > + ::core::marker::Send;
 
+    /// `_2nd`.
     fn _2nd(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
@@ -52,6 +56,8 @@ impl _3Client {
         Self { channel }
     }
 
+    /// `_Get`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
@@ -67,6 +73,8 @@ impl _3Client {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `Put_`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn put(
@@ -82,6 +90,8 @@ impl _3Client {
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
+    /// `_2nd`.
+    ///
     /// # Errors
     /// What the server answered, or what kept the call from being answered.
     pub async fn _2nd(
@@ -99,6 +109,7 @@ impl _3Client {
 }
 
 /// Serves a [`_3`].
+#[derive(::core::fmt::Debug)]
 pub struct _3Server<T> {
     service: ::ipc_runtime::codegen::Arc<T>,
 }
@@ -120,7 +131,7 @@ impl<T: _3> _3Server<T> {
 impl<T> ::core::clone::Clone for _3Server<T> {
     fn clone(&self) -> Self {
         Self {
-            service: ::ipc_runtime::codegen::Arc::clone(&self.service),
+            service: ::core::clone::Clone::clone(&self.service),
         }
     }
 }
@@ -138,22 +149,22 @@ impl<T: _3> ::ipc_runtime::codegen::Service for _3Server<T> {
         method: ::core::primitive::usize,
         call: ::ipc_runtime::codegen::ServerCall,
     ) {
-        let service = ::ipc_runtime::codegen::Arc::clone(&self.service);
+        let service = ::core::clone::Clone::clone(&self.service);
         match method {
             0 => {
                 call.unary(move |request| async move {
                     <T as _3>::get(&service, request).await
-                })
+                });
             }
             1 => {
                 call.unary(move |request| async move {
                     <T as _3>::put(&service, request).await
-                })
+                });
             }
             2 => {
                 call.unary(move |request| async move {
                     <T as _3>::_2nd(&service, request).await
-                })
+                });
             }
             _ => call.unimplemented(),
         }

@@ -14,6 +14,7 @@ use crate::config::IpcConfig;
 use crate::connection::writer::lock;
 use crate::endpoint;
 use crate::error::IpcError;
+use crate::layer::{ClientLayer, Layers};
 use crate::request::Timeout;
 use crate::server::ServerBuilder;
 use crate::wire::MAX_CREDIT;
@@ -31,6 +32,7 @@ pub(crate) const DEFAULT_CREDIT: u64 = 256 * 1024;
 #[derive(Clone)]
 pub struct Channel {
     shared: Arc<Shared>,
+    layers: Layers<IpcError>,
 }
 
 /// What a channel shares with its connection's driver and its connect task.
@@ -128,6 +130,7 @@ impl Channel {
     pub fn builder(config: &IpcConfig) -> ChannelBuilder {
         ChannelBuilder {
             config: config.clone(),
+            layers: Layers::default(),
             options: ChannelOptions {
                 wait_for_ready: false,
                 unary_timeout: Timeout::Default,
@@ -179,7 +182,17 @@ impl Channel {
             }),
             changed: Notify::new(),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), layers: builder.layers }
+    }
+
+    /// The same channel, on the same connection, with one more layer around each call, inside those it has.
+    #[must_use]
+    pub fn layered(&self, layer: impl ClientLayer) -> Self {
+        Self { shared: Arc::clone(&self.shared), layers: self.layers.with(&Layers::one(layer)) }
+    }
+
+    pub(crate) const fn layers(&self) -> &Layers<IpcError> {
+        &self.layers
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -357,6 +370,7 @@ impl Drop for Attempt<'_> {
 pub struct ChannelBuilder {
     config: IpcConfig,
     options: ChannelOptions,
+    layers: Layers<IpcError>,
 }
 
 impl ChannelBuilder {
@@ -383,6 +397,12 @@ impl ChannelBuilder {
     /// has taken them. It bounds what an unread stream costs in memory. Default: 256 KiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
+        self
+    }
+
+    /// Puts `layer` around every call, inside those added before it.
+    pub fn layer(mut self, layer: impl ClientLayer) -> Self {
+        self.layers = self.layers.with(&Layers::one(layer));
         self
     }
 

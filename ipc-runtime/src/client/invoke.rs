@@ -18,7 +18,9 @@ use super::channel::{Channel, Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
 use crate::connection::driver::later;
+use crate::deadline;
 use crate::error::{Failure, IpcError};
+use crate::layer::{self, CallContext, Path};
 use crate::metadata::Metadata;
 use crate::request::{Request, Response, Timeout};
 use crate::status::{Code, Status};
@@ -45,9 +47,9 @@ impl Channel {
         let shared = self.shared();
         let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
         let (metadata, message) = request.into_parts();
-        let deadline = call.deadline;
-        let progress = Arc::clone(&call.progress);
-        let answered = async {
+        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
+        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
                 match single_answer(&open).await {
@@ -56,7 +58,13 @@ impl Channel {
                 }
             }
         };
-        within(shared, deadline, &progress, answered).await
+        within(shared, deadline, &progress, async {
+            if self.layers().is_empty() {
+                return make(metadata).await;
+            }
+            layer::run_single(self.layers(), context(metadata), make).await
+        })
+        .await
     }
 }
 
@@ -98,7 +106,10 @@ impl Invocation {
         Self {
             shared: Arc::clone(shared),
             method,
-            deadline: timeout.map(|timeout| later(Instant::now(), timeout)),
+            deadline: deadline::within(
+                timeout.map(|timeout| later(Instant::now(), timeout)),
+                request.inherits_deadline,
+            ),
             wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
             progress: Arc::default(),
@@ -180,6 +191,16 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
         request_sent: lost.sent,
     };
     failure.into_error(std::io::ErrorKind::ConnectionReset)
+}
+
+/// What the layers of a call are told of it.
+fn call_context(
+    shared: &Arc<Shared>,
+    method: Method,
+    metadata: Metadata,
+    deadline: Option<Instant>,
+) -> CallContext {
+    CallContext::new(Path::Static(method.path()), metadata, deadline, Arc::clone(&shared.endpoint))
 }
 
 impl Shared {

@@ -161,6 +161,9 @@ impl<S: Side> Driver<S> {
     fn drive_writes(&mut self, cx: &mut Context<'_>) {
         let writer = &self.connection.writer;
         let flushed = writer.drive(cx);
+        if flushed == Flushed::Unfinished {
+            cx.waker().wake_by_ref();
+        }
         self.clock.note_write(flushed, writer.written());
         if let Some(error) = writer.take_failure() {
             tracing::debug!(%error, "writing failed; reading what has already arrived");
@@ -278,7 +281,7 @@ impl Clock {
 
     fn note_write(&mut self, flushed: Flushed, written: u64) {
         match (flushed, self.blocked) {
-            (Flushed::Done, _) => self.blocked = None,
+            (Flushed::Done | Flushed::Unfinished, _) => self.blocked = None,
             (Flushed::Blocked, Some((_, at))) if at == written => {}
             (Flushed::Blocked, _) => self.blocked = Some((Instant::now(), written)),
         }
@@ -347,7 +350,9 @@ pub(crate) async fn linger(writer: &Writer, mut input: BoxedRead) {
     let drained = std::future::poll_fn(|cx| {
         loop {
             if !flushed {
-                writer.drive(cx);
+                if writer.drive(cx) == Flushed::Unfinished {
+                    cx.waker().wake_by_ref();
+                }
                 flushed = writer.take_failure().is_some()
                     || writer.is_empty() && writer.poll_shutdown(cx).is_ready();
             }

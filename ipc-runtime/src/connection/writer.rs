@@ -25,6 +25,9 @@ const KEPT_BYTES: usize = 256 * 1024;
 /// Reading stops while more than this many Pongs and refusals wait to be written.
 const MAX_REPLIES: usize = 64;
 
+/// How often one writer takes up what was added meanwhile.
+const MAX_ROUNDS: usize = 16;
+
 pub(crate) type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// What a frame is, as far as the queue cares.
@@ -82,6 +85,8 @@ pub(crate) enum Flushed {
     Done,
     /// The socket takes no more for now.
     Blocked,
+    /// Others add as fast as this one writes: the driver must go on, so that a caller gets away.
+    Unfinished,
 }
 
 impl Writer {
@@ -150,8 +155,8 @@ impl Writer {
             match waker {
                 Some(waker) => {
                     let flushed = self.write(&mut lock(&self.sink), &mut Context::from_waker(&waker));
-                    if flushed == Flushed::Blocked {
-                        // It watches how long the write makes no progress.
+                    // Only now that the sink is free: the driver goes on, or watches how long it is blocked.
+                    if flushed != Flushed::Done {
                         waker.wake();
                     }
                 }
@@ -169,13 +174,16 @@ impl Writer {
                 *driver = Some(cx.waker().clone());
             }
         }
-        let mine = {
+        let (claimed, flushing) = {
             let mut queue = lock(&self.queue);
-            queue.start() || queue.flushing
+            (queue.start(), queue.flushing)
         };
+        if claimed {
+            return self.write(&mut lock(&self.sink), cx);
+        }
         // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
         match self.sink.try_lock() {
-            Ok(mut sink) if mine => self.write(&mut sink, cx),
+            Ok(mut sink) if flushing => self.write(&mut sink, cx),
             _ => Flushed::Done,
         }
     }
@@ -226,7 +234,7 @@ impl Writer {
     }
 
     fn write(&self, sink: &mut Sink, cx: &mut Context<'_>) -> Flushed {
-        loop {
+        for _ in 0..MAX_ROUNDS {
             match sink.poll_write(cx, &self.queue) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
@@ -251,6 +259,7 @@ impl Writer {
             drop(queue);
             self.room.notify_waiters();
         }
+        Flushed::Unfinished
     }
 }
 

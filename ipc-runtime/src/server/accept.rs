@@ -128,7 +128,11 @@ async fn run(
     }
     tracing::debug!(client = hello.peer_version, "a client has connected");
     let shared = Arc::new(Connection::new(stream.output, &agreed));
-    let connection = Arc::new(ServerConnection::new(Arc::clone(&shared), Arc::clone(&core)));
+    let connection = Arc::new(ServerConnection::new(
+        Arc::clone(&shared),
+        Arc::clone(&core),
+        Arc::from(hello.peer_version.as_str()),
+    ));
     let side = ServerSide::new(Arc::clone(&connection), place);
     let driver = Driver::new(side, shared, stream.input, buffer);
     let _registered = core.register(&connection);

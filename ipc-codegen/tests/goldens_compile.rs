@@ -1,0 +1,34 @@
+//! Compiles the goldens, and lets no warning pass. Nothing here runs.
+
+#![deny(warnings, missing_debug_implementations, clippy::all, clippy::pedantic, clippy::nursery)]
+#![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
+#![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
+#![expect(clippy::used_underscore_items, reason = "a method whose name starts with a digit is called")]
+
+macro_rules! goldens {
+    ($($trap:ident)*) => {
+        $(
+            pub mod $trap {
+                include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/", stringify!($trap), ".rs"));
+            }
+        )*
+    };
+}
+
+goldens! {
+    all_four_kinds
+    comments_not_meant_for_rustdoc
+    deprecated_service
+    messages_named_like_the_prelude
+    messages_named_like_the_stubs
+    method_named_new
+    methods_named_like_keywords
+    methods_with_one_rust_name
+    no_package
+    service_without_methods
+    services_named_like_the_prelude
+    underscores_and_digits
+    well_known_types_as_arguments
+    with_attributes
+    with_default_stubs
+}
