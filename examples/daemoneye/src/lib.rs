@@ -26,7 +26,6 @@ pub mod tasks;
 #[expect(
     clippy::doc_markdown,
     clippy::must_use_candidate,
-    clippy::semicolon_if_nothing_returned,
     clippy::struct_excessive_bools,
     missing_docs,
     reason = "prost writes its enums so, and flags are bools in protobuf"

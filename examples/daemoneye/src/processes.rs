@@ -10,7 +10,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sysinfo::{Process, ProcessRefreshKind, ProcessesToUpdate, System, ThreadKind, UpdateKind, Users};
+use sysinfo::{
+    Process, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, ThreadKind, UpdateKind, Users,
+};
 use tokio::sync::Mutex;
 
 pub use self::filter::{FilterError, Matcher};
@@ -104,8 +106,9 @@ impl State {
             .without_tasks();
         self.system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
         let now = unix_millis(SystemTime::now());
-        let mut records: Vec<_> =
-            self.system.processes().values().map(|process| record(process, &self.users, now)).collect();
+        // What has ended and only waits for its parent to notice runs no executable any more.
+        let running = self.system.processes().values().filter(|process| !has_ended(process));
+        let mut records: Vec<_> = running.map(|process| record(process, &self.users, now)).collect();
         records.sort_unstable_by_key(|record| record.pid);
         self.latest = records.into();
         self.taken = Instant::now();
@@ -117,6 +120,10 @@ impl State {
 pub fn unix_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn has_ended(process: &Process) -> bool {
+    matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead)
 }
 
 fn record(process: &Process, users: &Users, now: i64) -> ProcessRecord {
@@ -188,6 +195,23 @@ mod tests {
         let table = ProcessTable::with_max_age(Duration::ZERO).unwrap();
         let (one, other) = tokio::join!(table.snapshot(), table.snapshot());
         assert!(!Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_process_that_only_waits_for_its_parent_is_not_listed() {
+        use std::io::Read;
+        let mut command = std::process::Command::new("true");
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // Its output ends when it does; its parent has not waited for it.
+        child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        while !state().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let snapshot = ProcessTable::open().unwrap().snapshot().await.unwrap();
+        assert!(snapshot.iter().all(|process| process.pid != child.id()));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use ipc_runtime::{IpcConfig, Request, Response, Server, Status};
+use tokio::sync::watch;
 
 use crate::daemon::{self, Echo, Vitals};
 use crate::platform::StopRequest;
@@ -43,7 +44,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.flags.settings()?;
     // Before anyone can know that it runs: a request to stop must not be lost.
     let stop = StopRequest::listen(args.until_stdin_closes)?;
-    let monitor = Monitor::new(ProcessTable::open()?, &settings.ipc);
+    let (running, stopping) = watch::channel(());
+    let monitor = Monitor::new(ProcessTable::open()?, &settings.ipc, stopping);
     let server = Server::builder()
         .peer_version(daemon::VERSION)
         .add_service(ProcessMonitorServer::new(monitor))
@@ -51,7 +53,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .bind(&settings.ipc)
         .await?;
     daemon::announce(&settings.ipc.endpoint_path)?;
-    server.serve_with_shutdown(stop.requested()).await?;
+    let stopped = async {
+        stop.requested().await;
+        // Watches have no end of their own and would have to be cut.
+        drop(running);
+    };
+    server.serve_with_shutdown(stopped).await?;
     Ok(())
 }
 
@@ -61,6 +68,8 @@ pub struct Monitor {
     tasks: Tasks,
     vitals: Vitals,
     max_answer_bytes: usize,
+    /// Closed when the daemon stops.
+    stopping: watch::Receiver<()>,
     lists_served: AtomicU64,
     watches_begun: AtomicU64,
     tasks_done: AtomicU64,
@@ -68,15 +77,17 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A service over `table` whose answers fit the frames of `config`.
+    /// A service over `table` whose answers fit the frames of `config`, and whose watches end when the sender
+    /// of `stopping` is dropped.
     #[must_use]
-    pub fn new(table: ProcessTable, config: &IpcConfig) -> Self {
+    pub fn new(table: ProcessTable, config: &IpcConfig, stopping: watch::Receiver<()>) -> Self {
         let max_answer_bytes = config.max_frame_bytes.saturating_sub(ENVELOPE_BYTES);
         Self {
             tasks: Tasks::new(table.clone(), max_answer_bytes),
             table,
             vitals: Vitals::new(PROGRAM, &config.endpoint_path),
             max_answer_bytes,
+            stopping,
             lists_served: AtomicU64::new(0),
             watches_begun: AtomicU64::new(0),
             tasks_done: AtomicU64::new(0),
@@ -119,8 +130,12 @@ impl ProcessMonitor for Monitor {
     ) -> Result<Response<impl Stream<Item = Result<ProcessEvent, Status>> + Send + 'static>, Status> {
         let matcher = matcher(request.into_inner().filter)?;
         self.watches_begun.fetch_add(1, Ordering::Relaxed);
-        let events = events::watch(self.table.clone(), matcher);
-        Ok(Response::new(events.map_err(|error| Status::unavailable(error.to_string()))))
+        let mut stopping = self.stopping.clone();
+        let events = events::watch(self.table.clone(), matcher)
+            .map_err(|error| Status::unavailable(error.to_string()))
+            .take_until(async move { stopping.changed().await })
+            .chain(stream::once(async { Err(Status::unavailable("procmond is stopping")) }));
+        Ok(Response::new(events))
     }
 
     async fn execute_task(

@@ -51,12 +51,11 @@ impl Watch {
     async fn look(&mut self) -> Result<(), CollectError> {
         let snapshot = self.table.snapshot().await?;
         let now: Vec<_> = snapshot.iter().filter(|process| self.matcher.matches(process)).cloned().collect();
-        match &self.seen {
-            Some(seen) => self.pending.extend(events(seen, &now)),
-            None => {
-                self.pending.extend(now.iter().map(|process| event(Kind::Running, Some(process))));
-                self.pending.push_back(event(Kind::Complete, None));
-            }
+        if let Some(seen) = &self.seen {
+            self.pending.extend(events(seen, &now));
+        } else {
+            self.pending.extend(now.iter().map(|process| event(Kind::Running, Some(process))));
+            self.pending.push_back(event(Kind::Complete, None));
         }
         self.seen = Some(now);
         Ok(())

@@ -57,6 +57,26 @@ async fn health_check_fails_unless_both_daemons_are_up() {
     assert!(!place.path("agent.sock").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn watch_shows_starts_changes_and_exits() {
+    let place = Place::new();
+    let procmond = place.start_procmond().await;
+    let mut watch = place.watch(&["--name", "innocent"]).await;
+
+    let (program, mut child) = place.run_copy_of("/bin/sleep", "innocent");
+    let (pid, program) = (child.id().unwrap(), program.to_str().unwrap());
+    assert_eq!(watch.line().await, format!("started  {pid:>7} innocent {program} 600"));
+    std::fs::remove_file(program).unwrap();
+    assert_eq!(watch.line().await, format!("changed  {pid:>7} innocent (deleted) {program} 600"));
+    child.kill().await.unwrap();
+    // A look at the moment of its end can see it without its executable.
+    watch.line_with(&format!("exited   {pid:>7} innocent ")).await;
+
+    assert!(procmond.stop().await.success());
+    assert_eq!(watch.ended().await.code(), Some(1));
+}
+
 #[tokio::test]
 async fn hash_verifies_a_file_with_procmonds_eyes() {
     let place = Place::new();

@@ -141,6 +141,6 @@ async fn another_users_socket_is_named_with_its_mode() {
         return;
     }
     let error = ended.failure();
-    assert!(error.contains(&format!("may not connect to {endpoint}: it is ")), "{error}");
+    assert!(error.contains(&format!("may not connect to {endpoint}, which belongs to ")), "{error}");
     assert!(error.contains("with mode 0000"), "{error}");
 }

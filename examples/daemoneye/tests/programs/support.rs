@@ -75,6 +75,15 @@ impl Place {
         Ended::new(output.unwrap())
     }
 
+    /// Runs `daemoneye-cli watch`, and returns once it watches.
+    pub(crate) async fn watch(&self, flags: &[&str]) -> Daemon {
+        let mut command = command(env!("CARGO_BIN_EXE_daemoneye-cli"), &self.settings());
+        command.arg("watch").args(flags);
+        let mut watch = Daemon::spawn(command);
+        watch.line_with("watching ").await;
+        watch
+    }
+
     /// A copy of a system program under another name, running until it is dropped.
     pub(crate) fn run_copy_of(&self, program: &str, name: &str) -> (PathBuf, Child) {
         let copy = self.path(name);
@@ -133,7 +142,12 @@ pub(crate) struct Daemon {
 impl Daemon {
     fn start(program: &str, settings: &Path, flags: &[&str]) -> Self {
         let mut command = command(program, settings);
-        command.arg("--until-stdin-closes").args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("--until-stdin-closes").args(flags);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { stdin: child.stdin.take(), child, lines }
@@ -162,7 +176,12 @@ impl Daemon {
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         drop(self.stdin.take());
-        timeout(PATIENCE, self.child.wait()).await.expect("it does not stop").unwrap()
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
     }
 
     /// Ends it without a chance to clean up.
