@@ -62,7 +62,7 @@ async fn health_check_fails_unless_both_daemons_are_up() {
 async fn watch_shows_starts_changes_and_exits() {
     let place = Place::new();
     let procmond = place.start_procmond().await;
-    let mut watch = place.watch(&["--name", "innocent"]).await;
+    let mut watch = place.watch(&["--executable", place.path("*").to_str().unwrap()]).await;
 
     let (program, mut child) = place.run_copy_of("/bin/sleep", "innocent");
     let (pid, program) = (child.id().unwrap(), program.to_str().unwrap());

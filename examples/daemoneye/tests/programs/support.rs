@@ -96,7 +96,7 @@ impl Place {
 
 fn command(program: &str, settings: &Path) -> Command {
     let mut command = Command::new(program);
-    command.arg("--config").arg(settings).env("RUST_LOG", "info").env_remove("NO_COLOR").kill_on_drop(true);
+    command.arg("--config").arg(settings).env("RUST_LOG", "error").env_remove("NO_COLOR").kill_on_drop(true);
     command
 }
 
