@@ -7,6 +7,7 @@ mod ipc_test;
 mod processes;
 mod watch;
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::settings::Flags;
@@ -53,6 +54,20 @@ enum Ipc {
 ///
 /// Why it could not be done, and what to do.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match execute(args).await {
+        // As in `daemoneye-cli processes | head`: whoever reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let written = error.downcast_ref().map(io::Error::kind);
+    let serialized = error.downcast_ref().and_then(serde_json::Error::io_error_kind);
+    written.or(serialized) == Some(io::ErrorKind::BrokenPipe)
+}
+
+async fn execute(args: Args) -> anyhow::Result<ExitCode> {
     let settings = args.flags.settings()?;
     match args.command {
         Command::Processes(args) => processes::run(args, &settings).await?,

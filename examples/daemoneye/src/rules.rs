@@ -112,7 +112,10 @@ impl RuleSet {
 
 fn deleted_executable(process: &ProcessRecord) -> Option<(Severity, String)> {
     let path = process.executable_path.as_deref().filter(|_| process.on_disk_mismatch)?;
-    Some(if process.file_exists {
+    Some(if path.starts_with("/memfd:") {
+        // Linux names what never was a file so, and calls it deleted.
+        (Severity::High, format!("{path} runs from memory, without a file"))
+    } else if process.file_exists {
         (Severity::Medium, format!("{path} was replaced while it runs"))
     } else {
         (Severity::High, format!("{path} was deleted while it runs"))
@@ -204,6 +207,11 @@ mod tests {
         assert_eq!(
             findings(&deleted),
             [(Rule::DeletedExecutable, Severity::High, "/usr/bin/sleep was deleted while it runs".into())]
+        );
+        let from_memory = ProcessRecord { executable_path: Some("/memfd:x".into()), ..deleted };
+        assert_eq!(
+            findings(&from_memory),
+            [(Rule::DeletedExecutable, Severity::High, "/memfd:x runs from memory, without a file".into())]
         );
     }
 

@@ -31,6 +31,16 @@ async fn processes_shows_what_procmond_sees() {
 }
 
 #[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    let place = Place::new();
+    let _procmond = place.start_procmond().await;
+    for format in [&[][..], &["--json"]] {
+        let ended = place.cli_unread(&[&["processes"], format].concat()).await;
+        assert_eq!((ended.status.code(), ended.stderr), (Some(0), String::new()));
+    }
+}
+
+#[tokio::test]
 async fn health_check_fails_unless_both_daemons_are_up() {
     let place = Place::new();
     let none = place.cli(&["health-check"]).await;

@@ -75,6 +75,17 @@ impl Place {
         Ended::new(output.unwrap())
     }
 
+    /// The same, with nobody who reads what it prints.
+    pub(crate) async fn cli_unread(&self, arguments: &[&str]) -> Ended {
+        let mut command = command(env!("CARGO_BIN_EXE_daemoneye-cli"), &self.settings());
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        Ended::new(
+            timeout(PATIENCE, child.wait_with_output()).await.expect("the command line hangs").unwrap(),
+        )
+    }
+
     /// Runs `daemoneye-cli watch`, and returns once it watches.
     pub(crate) async fn watch(&self, flags: &[&str]) -> Daemon {
         let mut command = command(env!("CARGO_BIN_EXE_daemoneye-cli"), &self.settings());
