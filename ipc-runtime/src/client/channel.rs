@@ -15,6 +15,7 @@ use crate::connection::writer::lock;
 use crate::endpoint;
 use crate::error::IpcError;
 use crate::layer::{ClientLayer, Layers};
+use crate::peer::{PeerInfo, Policy};
 use crate::request::Timeout;
 use crate::server::ServerBuilder;
 use crate::wire::MAX_CREDIT;
@@ -51,8 +52,9 @@ pub(crate) struct ChannelOptions {
     pub(crate) wait_for_ready: bool,
     pub(crate) unary_timeout: Timeout,
     pub(crate) streaming_timeout: Timeout,
-    initial_credit: u64,
-    peer_version: String,
+    pub(crate) initial_credit: u64,
+    pub(crate) peer_version: String,
+    pub(crate) policy: Policy,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl Channel {
                 streaming_timeout: Timeout::Default,
                 initial_credit: DEFAULT_CREDIT,
                 peer_version: String::new(),
+                policy: Policy::default(),
             },
         }
     }
@@ -189,6 +192,15 @@ impl Channel {
     #[must_use]
     pub fn layered(&self, layer: impl ClientLayer) -> Self {
         Self { shared: Arc::clone(&self.shared), layers: self.layers.with(&Layers::one(layer)) }
+    }
+
+    /// Who the server is, while a connection to it is open; [`connect`](Self::connect) makes one.
+    #[must_use]
+    pub fn peer_info(&self) -> Option<PeerInfo> {
+        match &lock(&self.shared.state).phase {
+            Phase::Ready(connection, _) => Some(connection.peer.clone()),
+            _ => None,
+        }
     }
 
     pub(crate) const fn layers(&self) -> &Layers<IpcError> {
@@ -274,15 +286,8 @@ impl Shared {
     /// One attempt, in a task of its own: the calls that wait for it may be dropped meanwhile.
     async fn connect(self: Arc<Self>) {
         let attempt = Attempt { shared: &self };
-        let ChannelOptions { initial_credit, peer_version, .. } = &self.options;
-        let result = reconnect::attempt(
-            &self.target,
-            &self.config,
-            *initial_credit,
-            peer_version,
-            Arc::downgrade(&self),
-        )
-        .await;
+        let channel = Arc::downgrade(&self);
+        let result = reconnect::attempt(&self.target, &self.config, &self.options, channel).await;
         attempt.finish(result);
     }
 
@@ -403,6 +408,23 @@ impl ChannelBuilder {
     /// Puts `layer` around every call, inside those added before it.
     pub fn layer(mut self, layer: impl ClientLayer) -> Self {
         self.layers = self.layers.with(&Layers::one(layer));
+        self
+    }
+
+    /// Also accepts a server that runs as this user. By default only one of the channel's own user or of root is: the
+    /// kernel's word for who listens is checked before anything is sent.
+    pub fn allow_uid(self, uid: u32) -> Self {
+        self.allow(move |peer| peer.uid == Some(uid))
+    }
+
+    /// Also accepts a server whose effective group is this.
+    pub fn allow_gid(self, gid: u32) -> Self {
+        self.allow(move |peer| peer.gid == Some(gid))
+    }
+
+    /// Also accepts servers of which `rule` says so.
+    pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
+        self.options.policy.allow(rule);
         self
     }
 

@@ -48,7 +48,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
         let (metadata, message) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
@@ -194,13 +194,8 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
 }
 
 /// What the layers of a call are told of it.
-fn call_context(
-    shared: &Arc<Shared>,
-    method: Method,
-    metadata: Metadata,
-    deadline: Option<Instant>,
-) -> CallContext {
-    CallContext::new(Path::Static(method.path()), metadata, deadline, Arc::clone(&shared.endpoint))
+fn call_context(method: Method, metadata: Metadata, deadline: Option<Instant>) -> CallContext {
+    CallContext::new(Path::Static(method.path()), metadata, deadline, None)
 }
 
 impl Shared {

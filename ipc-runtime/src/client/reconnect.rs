@@ -12,12 +12,13 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::calls::{ClientConnection, ClientSide};
-use super::channel::Shared;
+use super::channel::{ChannelOptions, Shared};
 use crate::config::IpcConfig;
 use crate::connection::Connection;
 use crate::connection::driver::{Driver, Ending, later};
 use crate::connection::handshake::{self, Agreed};
 use crate::error::{Failure, IpcError};
+use crate::peer::PeerInfo;
 use crate::server::Core;
 use crate::status::{Code, Status};
 use crate::transport::{self, ByteStream};
@@ -82,6 +83,15 @@ impl Refused {
         Self { remedy: remedy(kind), error: Arc::new(error), kind, fatal: false, retry_after_ms: 0 }
     }
 
+    /// What listens there is not whom this client takes for its server.
+    fn of_stranger(peer: &PeerInfo) -> Self {
+        let user = peer.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
+        let words = format!("the server runs as {user}, which this client does not accept");
+        let error = IpcError::Io(io::Error::new(io::ErrorKind::PermissionDenied, words));
+        let remedy = "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid";
+        Self { remedy, fatal: true, ..Self::local(error) }
+    }
+
     fn by_server(go_away: GoAway) -> Self {
         let status = go_away.status.unwrap_or_default().into_status().not_processed();
         let fatal = is_fatal(&status);
@@ -128,8 +138,7 @@ fn is_fatal(status: &Status) -> bool {
 pub(crate) async fn attempt(
     target: &Target,
     config: &IpcConfig,
-    window: u64,
-    peer_version: &str,
+    options: &ChannelOptions,
     channel: Weak<Shared>,
 ) -> Result<Arc<ClientConnection>, Refused> {
     let limit = config.hello_timeout();
@@ -138,8 +147,10 @@ pub(crate) async fn attempt(
         .await
         .map_err(|_| Refused::local(timed_out("connecting", limit)))?
         .map_err(|error| Refused::local(IpcError::Io(error)))?;
-    let own =
-        handshake::encode_hello(handshake::hello(config, window, peer_version)).map_err(Refused::local)?;
+    options.policy.check(&stream.peer).map_err(|_| Refused::of_stranger(&stream.peer))?;
+    let window = options.initial_credit;
+    let own = handshake::hello(config, window, &options.peer_version);
+    let own = handshake::encode_hello(own).map_err(Refused::local)?;
     // A server that refuses closes at once: what it said may be there although this write fails.
     let written = handshake::write_all(&mut stream.output, &own, config.write_timeout().min(limit)).await;
     let mut buffer = BytesMut::new();
@@ -162,7 +173,7 @@ pub(crate) async fn attempt(
         }
     };
     let shared = Arc::new(Connection::new(stream.output, &agreed));
-    let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), hello));
+    let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), stream.peer, &hello));
     let side = ClientSide::new(Arc::clone(&connection), channel);
     tokio::spawn(Driver::new(side, shared, stream.input, buffer).run());
     Ok(connection)
