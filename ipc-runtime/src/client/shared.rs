@@ -364,6 +364,9 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.shared.set(&mut lock(&self.shared.state), Phase::Idle(None));
+        let mut state = lock(&self.shared.state);
+        if matches!(state.phase, Phase::Connecting) {
+            self.shared.set(&mut state, Phase::Idle(None));
+        }
     }
 }
