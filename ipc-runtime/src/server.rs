@@ -136,14 +136,13 @@ impl ServerBuilder {
     /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
     /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
     /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
-    #[expect(clippy::unused_async, reason = "binding may have to wait on other platforms")]
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;
         let endpoint = config.endpoint_path.as_str();
         endpoint::check(endpoint)?;
         let access = self.options.policy.access();
-        let mut place = Place::prepare(endpoint, access)?;
+        let mut place = Place::prepare(endpoint, access).await?;
         let listener = Listener::bind(endpoint, access.socket_mode()).map_err(|error| {
             IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
         })?;

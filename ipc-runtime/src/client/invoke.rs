@@ -223,7 +223,6 @@ impl Invocation {
             _ => status,
         }
     }
-
 }
 
 /// The error of a call whose connection ended before its answer.
