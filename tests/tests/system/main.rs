@@ -5,3 +5,4 @@
 
 mod frames;
 mod hello;
+mod messages;
