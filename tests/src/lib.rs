@@ -5,6 +5,8 @@ pub mod actor;
 #[cfg(unix)]
 pub mod clock;
 #[cfg(unix)]
+pub mod feed;
+#[cfg(unix)]
 pub mod probe;
 #[cfg(unix)]
 pub mod raw;

@@ -3,4 +3,7 @@
 
 #![cfg(unix)]
 
+mod calls;
 mod frames;
+mod hello;
+mod messages;
