@@ -6,6 +6,7 @@
 mod comments;
 mod config;
 mod convert;
+mod editions;
 mod markdown;
 mod messages;
 mod names;

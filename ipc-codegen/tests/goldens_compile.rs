@@ -19,6 +19,7 @@ goldens! {
     all_four_kinds
     comments_not_meant_for_rustdoc
     deprecated_service
+    edition_by_descriptor_set
     messages_named_like_the_prelude
     messages_named_like_the_stubs
     method_named_new

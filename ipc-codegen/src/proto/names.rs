@@ -62,8 +62,8 @@ impl Names {
         if !matches!(syntax, "proto2" | "proto3") {
             self.mistake(
                 None,
-                format!("its syntax is `{syntax}`, which prost can't generate messages for"),
-                "write it with `syntax = \"proto3\"`, or with `syntax = \"proto2\"`",
+                format!("its syntax is `{syntax}`, and what that means is lost in a decoded descriptor"),
+                "give the file that `protoc` wrote to `.compile_descriptor_set(\"…\")`",
             );
         }
     }
