@@ -10,7 +10,7 @@
 //! Nothing has to be installed: the schema is compiled by [protox](https://docs.rs/protox), messages are made by
 //! [prost](https://docs.rs/prost), and the stubs stand beside them, in the same module:
 //!
-//! ```ignore
+//! ```text
 //! pub mod greeter { ipc_runtime::include_proto!("greeter.v1"); }
 //! ```
 //!
@@ -31,7 +31,7 @@ pub mod validate;
 
 pub use error::{Error, Mistake};
 #[cfg(feature = "proto")]
-pub use proto::{Config, compile_protos, configure};
+pub use proto::{Config, compile_protos, configure, protoc_plugin};
 
 /// Model, validate, emit: the stubs of all services of a package.
 ///

@@ -1,7 +1,7 @@
 //! From `.proto` files to Rust files: the front end of build scripts.
 //!
-//! Owns the order of the steps, [`generate`]. Must not know how any of them is done, nor how options are given
-//! ([`config`]).
+//! Owns the order of the steps, [`generate`]. Must not know how any of them is done, how options are given ([`config`]),
+//! nor where schemas come from and files go ([`output`], [`plugin`]).
 
 mod comments;
 mod config;
@@ -11,7 +11,9 @@ mod markdown;
 mod messages;
 mod names;
 mod options;
+mod output;
 mod paths;
+mod plugin;
 mod render;
 mod schema;
 
@@ -27,6 +29,7 @@ pub use self::config::Config;
 use self::convert::Converter;
 use self::names::{Names, Rules};
 use self::options::Options;
+pub use self::plugin::protoc_plugin;
 use crate::error::{Error, Mistake};
 use crate::model::Package;
 
@@ -72,7 +75,9 @@ fn generate(
     for (module, text) in messages.modules {
         let stubs = stubs.remove(&module).unwrap_or_default();
         let sources = sources.get(&module).map_or(&[][..], Vec::as_slice);
-        texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+        if options.wants(sources) {
+            texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+        }
     }
     Ok(texts)
 }

@@ -12,7 +12,18 @@ use proc_macro2::TokenStream;
 
 /// Makes a client and a server from a trait, as `ipc-codegen` does from the `service` of a `.proto` file.
 ///
-/// ```ignore
+/// ```
+/// # use ipc_macros::ipc_service;
+/// use ipc_runtime::{Request, Response, Status, Streaming};
+/// # use ipc_runtime::codegen::Stream;
+///
+/// #[derive(Clone, PartialEq, prost::Message)]
+/// pub struct HelloRequest {
+///     #[prost(string, tag = "1")]
+///     pub name: String,
+/// }
+/// # type HelloReply = HelloRequest;
+///
 /// #[ipc_service(package = "greeter.v1")]
 /// pub trait Greeter {
 ///     /// Greets one by name.
