@@ -2,12 +2,14 @@
 //!
 //! Plain data; how a call is made with it is the client's and the server's affair.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
 
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 
 /// How long a call may take, from its future's first poll to its last message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +41,9 @@ pub struct Request<T> {
     metadata: Metadata,
     pub(crate) timeout: Timeout,
     pub(crate) wait_for_ready: Option<bool>,
+    pub(crate) inherits_deadline: bool,
     deadline: Option<Instant>,
+    peer: Option<Arc<PeerInfo>>,
 }
 
 impl<T> Request<T> {
@@ -50,12 +54,19 @@ impl<T> Request<T> {
             metadata: Metadata::new(),
             timeout: Timeout::Default,
             wait_for_ready: None,
+            inherits_deadline: true,
             deadline: None,
+            peer: None,
         }
     }
 
-    pub(crate) const fn received(message: T, metadata: Metadata, deadline: Option<Instant>) -> Self {
-        Self { message, metadata, timeout: Timeout::Default, wait_for_ready: None, deadline }
+    pub(crate) fn received(
+        message: T,
+        metadata: Metadata,
+        deadline: Option<Instant>,
+        peer: Arc<PeerInfo>,
+    ) -> Self {
+        Self { metadata, deadline, peer: Some(peer), ..Self::new(message) }
     }
 
     /// The message.
@@ -85,7 +96,7 @@ impl<T> Request<T> {
 
     /// Gives the call this long in all: waiting for a connection, sending, the handler, and every message of the
     /// answer. The clock starts when the call's future is first polled. Default: `read_timeout_ms` for unary
-    /// calls, none for streaming ones.
+    /// calls, none for streaming ones. Inside a handler, the handler's own deadline holds as well.
     pub const fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = Timeout::After(timeout);
     }
@@ -112,16 +123,30 @@ impl<T> Request<T> {
         self
     }
 
+    /// Lets the call go on after the deadline of the handler that makes it. Without this, a call made inside a
+    /// handler, in the handler's own task, is over when the handler's own caller stops waiting.
+    #[must_use]
+    pub fn without_inherited_deadline(mut self) -> Self {
+        self.inherits_deadline = false;
+        self
+    }
+
     /// In a handler: when the caller stops waiting. `None` if it waits for ever, and on requests that a client
     /// made.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
+    /// In a handler: who calls. `None` on requests that a client made.
+    pub fn peer_info(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
+    }
+
     /// The same request around another message.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Request<U> {
-        let Self { message, metadata, timeout, wait_for_ready, deadline } = self;
-        Request { message: change(message), metadata, timeout, wait_for_ready, deadline }
+        let Self { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer } = self;
+        let message = change(message);
+        Request { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer }
     }
 
     pub(crate) fn into_parts(self) -> (Metadata, T) {

@@ -17,15 +17,18 @@ use tokio::task::JoinSet;
 
 use self::accept::Counts;
 use self::calls::ServerConnection;
+use self::dispatch::ServerCall;
 use self::router::{Router, Service};
 pub use self::shutdown::Shutdown;
-use crate::client::channel::DEFAULT_CREDIT;
+use crate::client::builder::DEFAULT_CREDIT;
 use crate::client::reconnect::random;
 use crate::config::IpcConfig;
 use crate::connection::handshake;
 use crate::connection::writer::lock;
 use crate::endpoint::{self, Place};
 use crate::error::IpcError;
+use crate::layer::{Layers, ServerLayer};
+use crate::peer::{PeerInfo, Policy};
 use crate::status::Status;
 use crate::transport::{ByteStream, Listener};
 use crate::wire::{Hello, MAX_CREDIT};
@@ -39,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerBuilder {
     router: Router,
     options: Options,
+    layers: Layers<Status>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,12 +52,20 @@ pub(crate) struct Options {
     initial_credit: u64,
     drain_timeout: Duration,
     peer_version: String,
+    pub(crate) policy: Policy,
 }
 
 impl ServerBuilder {
     /// Serves `service`, a generated `…Server` around an implementation, too.
     pub fn add_service<S: Service>(mut self, service: S) -> Self {
         self.router.add(service);
+        self
+    }
+
+    /// Puts `layer` around every call of every service, inside those added before it. For one service alone, see
+    /// [`Layered`].
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.with(&Layers::one(layer));
         self
     }
 
@@ -85,6 +97,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets processes of this user connect, too. By default only the server's own user and root may: the kernel's word
+    /// for who connects is checked before a byte is read. With any such rule the socket gets mode 0666, and a directory
+    /// that is made for it 0711, because the file system would keep them out otherwise.
+    pub fn allow_uid(self, uid: u32) -> Self {
+        self.allow(move |peer| peer.uid == Some(uid))
+    }
+
+    /// Lets processes whose effective group is this connect, too.
+    pub fn allow_gid(self, gid: u32) -> Self {
+        self.allow(move |peer| peer.gid == Some(gid))
+    }
+
+    /// Lets processes connect, too, of which `rule` says so. At that time what the peer says of itself is not known
+    /// yet.
+    pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
+        self.options.policy.allow(rule);
+        self
+    }
+
     /// The application's own version, which clients see. Default: empty.
     pub fn peer_version(mut self, version: impl Into<String>) -> Self {
         self.options.peer_version = version.into();
@@ -93,24 +124,28 @@ impl ServerBuilder {
 
     /// Binds `config.endpoint_path` and listens: clients can connect when this returns.
     ///
-    /// On Unix a missing directory is made (mode 0700), the socket has mode 0600 from the moment it exists, and a
-    /// socket that no server listens on any more is replaced. The socket is removed when the server is dropped.
+    /// On Unix a missing directory is made (mode 0700); one that others may write in is refused. A lock file beside the
+    /// socket, held until the server is dropped or the process ends, keeps a second server away, and under it a socket
+    /// that nobody listens on any more is replaced. The socket has mode 0600 from the moment it exists, and is removed
+    /// when the server is dropped.
     ///
     /// # Errors
     ///
     /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
-    /// `AddrInUse` where a server listens already, and what else the system says.
+    /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
+    /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
     #[expect(clippy::unused_async, reason = "binding may have to wait on other platforms")]
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;
         let endpoint = config.endpoint_path.as_str();
         endpoint::check(endpoint)?;
-        let mut place = Place::prepare(endpoint)?;
-        let listener = Listener::bind(endpoint).map_err(|error| {
+        let access = self.options.policy.access();
+        let mut place = Place::prepare(endpoint, access)?;
+        let listener = Listener::bind(endpoint, access.socket_mode()).map_err(|error| {
             IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
         })?;
-        place.bound();
+        place.bound()?;
         tracing::info!(endpoint, "listening");
         Ok(Server { core: self.into_core(config), listener, _place: place })
     }
@@ -135,6 +170,7 @@ impl ServerBuilder {
             config: config.clone(),
             router: self.router,
             options: self.options,
+            layers: self.layers,
             instance_id: random(),
             counts: Counts::default(),
             calls: AtomicUsize::new(0),
@@ -146,12 +182,47 @@ impl ServerBuilder {
     }
 }
 
+/// A service with layers of its own, inside the server's.
+///
+/// ```
+/// # use ipc_runtime::{CallContext, Layered, Next, Server, ServerLayer, Status};
+/// # fn add(service: impl ipc_runtime::codegen::Service, token: impl ServerLayer) {
+/// // service: GreeterServer::new(MyGreeter)
+/// let builder = Server::builder().add_service(Layered::new(service, token));
+/// # drop(builder);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    service: S,
+    layers: Layers<Status>,
+}
+
+impl<S: Service> Layered<S> {
+    /// `service` with `layer` around each of its calls. Wrapped again, the outer layer sees a call first.
+    pub fn new(service: S, layer: impl ServerLayer) -> Self {
+        Self { service, layers: Layers::one(layer) }
+    }
+}
+
+impl<S: Service> Service for Layered<S> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [&'static str] = S::METHODS;
+    const FINGERPRINT: u64 = S::FINGERPRINT;
+
+    fn dispatch(&self, method: usize, mut call: ServerCall) {
+        call.add_layers(&self.layers);
+        self.service.dispatch(method, call);
+    }
+}
+
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: IpcConfig,
     pub(crate) router: Router,
     pub(crate) options: Options,
+    pub(crate) layers: Layers<Status>,
     pub(crate) counts: Counts,
     instance_id: u64,
     calls: AtomicUsize,
@@ -241,12 +312,14 @@ impl Server {
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
             router: Router::default(),
+            layers: Layers::default(),
             options: Options {
                 max_concurrent_calls: 128,
                 max_total_calls: usize::MAX,
                 initial_credit: DEFAULT_CREDIT,
                 drain_timeout: Duration::from_secs(10),
                 peer_version: String::new(),
+                policy: Policy::default(),
             },
         }
     }

@@ -73,9 +73,16 @@ impl<T> Streaming<T> {
     /// A stream of these messages that then ends, for fakes.
     pub fn of(messages: impl IntoIterator<Item = T>) -> Self
     where
-        T: Send + Unpin + 'static,
+        T: Send + 'static,
     {
-        Self::from_stream(List(messages.into_iter().collect()))
+        Self::of_list(messages.into_iter().collect())
+    }
+
+    pub(crate) fn of_list(messages: Vec<T>) -> Self
+    where
+        T: Send + 'static,
+    {
+        Self::from_stream(List(messages.into()))
     }
 
     fn new(source: Source<T>) -> Self {
@@ -212,7 +219,9 @@ impl<T> fmt::Debug for Streaming<T> {
 /// Messages that are all there already.
 struct List<T>(VecDeque<T>);
 
-impl<T: Unpin> Stream for List<T> {
+impl<T> Unpin for List<T> {}
+
+impl<T> Stream for List<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {

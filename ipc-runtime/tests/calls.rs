@@ -3,11 +3,14 @@
 //! The service is written by hand as the generator would write it.
 
 #![expect(clippy::unused_async, reason = "handlers are async whether they wait or not")]
+#![expect(clippy::unwrap_used, reason = "a test that panics says why")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipc_runtime::codegen::{Arc, Method, ServerCall, Service, Stream};
-use ipc_runtime::{Channel, Code, IpcError, Request, Response, Server, Status, Streaming};
+use ipc_runtime::{CallContext, Channel, ClientLayer, Code, IpcConfig, IpcError, Layered, Next, Request};
+use ipc_runtime::{Response, Server, ServerLayer, Status, Streaming};
 
 struct Echo;
 
@@ -160,4 +163,147 @@ async fn an_unknown_method_is_unimplemented() {
         .await
         .unwrap_err();
     assert_eq!((error.code(), error.request_sent()), (Code::Unimplemented, false));
+}
+
+/// Adds its mark to what passes, or ends the call where the request's metadata ask for it.
+struct Mark(&'static str);
+
+impl ServerLayer for Mark {
+    async fn call(&self, call: &mut CallContext, next: Next<'_, Status>) -> Result<(), Status> {
+        assert_eq!((call.service(), &*call.peer().unwrap().version), ("test.Echo", "tests"));
+        match call.metadata().get("layer") {
+            Some("refuse") => return Err(Status::permission_denied(call.method())),
+            Some("answer") => {
+                call.answer(&format!("from {}", self.0));
+                return Ok(());
+            }
+            _ => {}
+        }
+        call.metadata_mut().append("seen-by", self.0)?;
+        call.response_metadata_mut().append("passed", self.0)?;
+        next.run(call).await?;
+        call.trailers_mut().append("done", self.0)?;
+        Ok(())
+    }
+}
+
+fn layered_channel() -> Channel {
+    let service = Layered::new(EchoServer(Arc::new(Echo)), Mark("inner"));
+    let server = Server::builder().add_service(service).layer(Mark("outer"));
+    let config = IpcConfig::default();
+    Channel::in_memory_with(server, &config, Channel::builder(&config).peer_version("tests")).unwrap()
+}
+
+fn asking(layer: &str) -> Request<String> {
+    let mut request = Request::new("hello".to_owned());
+    request.metadata_mut().append("layer", layer.to_owned()).unwrap();
+    request
+}
+
+fn all(metadata: &ipc_runtime::Metadata, key: &str) -> Vec<String> {
+    metadata.get_all(key).map(|value| String::from_utf8(value.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn server_layers_see_a_call_from_the_outside_in() {
+    let response = unary(&layered_channel(), asking("pass")).await.unwrap();
+    assert_eq!(all(response.metadata(), "seen-by"), ["outer", "inner"]);
+    assert_eq!(all(response.metadata(), "passed"), ["outer", "inner"]);
+    assert_eq!(all(response.trailers(), "done"), ["inner", "outer"]);
+}
+
+#[tokio::test]
+async fn a_server_layer_refuses_and_answers_calls_of_every_kind() {
+    let channel = layered_channel();
+    let refused = unary(&channel, asking("refuse")).await.unwrap_err();
+    assert_eq!((refused.code(), refused.request_sent()), (Code::PermissionDenied, false));
+    assert_eq!(unary(&channel, asking("answer")).await.unwrap().into_inner(), "from outer");
+
+    let repeat = Method::new("/test.Echo/Repeat");
+    let refused = channel.server_streaming::<_, String>(repeat, asking("refuse")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut stream: Streaming<String> =
+        channel.server_streaming(repeat, asking("answer")).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("from outer"));
+    assert_eq!(stream.message().await.unwrap(), None);
+
+    let response = channel.server_streaming::<_, String>(repeat, asking("pass")).await.unwrap();
+    assert_eq!(all(response.metadata(), "passed"), ["outer", "inner"]);
+    let mut stream = response.into_inner();
+    while stream.message().await.unwrap().is_some() {}
+    assert_eq!(all(stream.trailers(), "done"), ["inner", "outer"]);
+}
+
+/// Counts calls, and answers those of one method itself.
+struct Tap(Arc<AtomicUsize>);
+
+impl ClientLayer for Tap {
+    async fn call(&self, call: &mut CallContext, next: Next<'_, IpcError>) -> Result<(), IpcError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        call.metadata_mut().append("tapped", "yes")?;
+        if call.method() == "Local" {
+            call.answer(&"not sent".to_owned());
+            return Ok(());
+        }
+        next.run(call).await?;
+        assert_eq!(call.response_metadata().get("tapped"), Some("yes"));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_client_layer_sees_changes_and_answers_calls() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let channel = channel().layered(Tap(Arc::clone(&count)));
+    let response = unary(&channel, Request::new("x".to_owned())).await.unwrap();
+    assert_eq!(response.metadata().get("tapped"), Some("yes"));
+    let local = channel.unary::<_, String>(Method::new("/test.Echo/Local"), asking("")).await.unwrap();
+    assert_eq!(local.into_inner(), "not sent");
+    let mut stream: Streaming<String> =
+        channel.server_streaming(Method::new("/test.Echo/Local"), asking("")).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("not sent"));
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+}
+
+/// A service that calls another one.
+struct Relay(Channel);
+
+impl Service for Relay {
+    const NAME: &'static str = "test.Relay";
+    const METHODS: &'static [&'static str] = &["Inherit", "Outlive"];
+
+    fn dispatch(&self, method: usize, call: ServerCall) {
+        let channel = self.0.clone();
+        call.unary(move |request: Request<String>| async move {
+            let onward = Request::new(request.into_inner()).without_timeout();
+            let onward = if method == 0 { onward } else { onward.without_inherited_deadline() };
+            let text = unary(&channel, onward).await?.into_inner();
+            Ok(Response::new(text))
+        });
+    }
+}
+
+/// Says when the deadline that a call arrives with is.
+struct Watch(tokio::sync::mpsc::UnboundedSender<Option<Duration>>);
+
+impl ServerLayer for Watch {
+    async fn call(&self, call: &mut CallContext, next: Next<'_, Status>) -> Result<(), Status> {
+        let left = call.deadline().map(|deadline| deadline - tokio::time::Instant::now());
+        self.0.send(left).unwrap();
+        next.run(call).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_made_in_a_handler_inherits_its_deadline_unless_told_otherwise() {
+    let (sender, mut left) = tokio::sync::mpsc::unbounded_channel();
+    let behind = Server::builder().add_service(EchoServer(Arc::new(Echo))).layer(Watch(sender));
+    let relay = Channel::in_memory(Server::builder().add_service(Relay(Channel::in_memory(behind))));
+    for (method, wanted) in
+        [("/test.Relay/Inherit", Some(Duration::from_secs(7))), ("/test.Relay/Outlive", None)]
+    {
+        let request = Request::new("x".to_owned()).with_timeout(Duration::from_secs(7));
+        let _: Response<String> = relay.unary(Method::new(method), request).await.unwrap();
+        assert_eq!(left.recv().await.unwrap(), wanted);
+    }
 }

@@ -14,11 +14,14 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::calls::{ClientCall, Head, OpenError};
-use super::channel::{Channel, Shared, Wish};
+use super::channel::Channel;
+use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
 use crate::connection::driver::later;
+use crate::deadline;
 use crate::error::{Failure, IpcError};
+use crate::layer::{self, CallContext, Path};
 use crate::metadata::Metadata;
 use crate::request::{Request, Response, Timeout};
 use crate::status::{Code, Status};
@@ -45,9 +48,9 @@ impl Channel {
         let shared = self.shared();
         let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
         let (metadata, message) = request.into_parts();
-        let deadline = call.deadline;
-        let progress = Arc::clone(&call.progress);
-        let answered = async {
+        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
+        let context = |metadata| call_context(method, metadata, deadline);
+        let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
                 match single_answer(&open).await {
@@ -56,7 +59,13 @@ impl Channel {
                 }
             }
         };
-        within(shared, deadline, &progress, answered).await
+        within(shared, deadline, &progress, async {
+            if self.layers().is_empty() {
+                return make(metadata).await;
+            }
+            layer::run_single(self.layers(), context(metadata), make).await
+        })
+        .await
     }
 }
 
@@ -98,7 +107,10 @@ impl Invocation {
         Self {
             shared: Arc::clone(shared),
             method,
-            deadline: timeout.map(|timeout| later(Instant::now(), timeout)),
+            deadline: deadline::within(
+                timeout.map(|timeout| later(Instant::now(), timeout)),
+                request.inherits_deadline,
+            ),
             wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
             progress: Arc::default(),
@@ -182,6 +194,11 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
     failure.into_error(std::io::ErrorKind::ConnectionReset)
 }
 
+/// What the layers of a call are told of it.
+fn call_context(method: Method, metadata: Metadata, deadline: Option<Instant>) -> CallContext {
+    CallContext::new(Path::Static(method.path()), metadata, deadline, None)
+}
+
 impl Shared {
     fn unary_timeout(&self) -> Option<Duration> {
         match self.options.unary_timeout {
@@ -210,28 +227,8 @@ async fn within<T>(
     match tokio::time::timeout_at(deadline, work).await {
         Ok(result) => result,
         Err(_) if progress.sent.load(Ordering::Relaxed) => Err(IpcError::Timeout),
-        Err(_) => Err(never_sent(shared)),
+        Err(_) => Err(shared.never_ready()),
     }
-}
-
-/// The error of a call whose deadline passed before it could be sent.
-fn never_sent(shared: &Arc<Shared>) -> IpcError {
-    let cause = shared.last_refusal().map_or_else(
-        || {
-            let words = "it was still being connected to, or all its call slots were taken";
-            Arc::new(IpcError::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words)))
-        },
-        |refused| Arc::clone(&refused.error),
-    );
-    let failure = Failure {
-        endpoint: Arc::clone(&shared.endpoint),
-        phase: "the deadline passed waiting for",
-        cause,
-        remedy: "the request was not sent; start the server or allow more time",
-        code: Code::DeadlineExceeded,
-        request_sent: false,
-    };
-    failure.into_error(std::io::ErrorKind::TimedOut)
 }
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.

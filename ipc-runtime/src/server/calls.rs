@@ -13,13 +13,15 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::Core;
-use super::dispatch::ServerCall;
+use super::dispatch::{Around, ServerCall, Slot};
 use crate::connection::Connection;
 use crate::connection::call::{CallState, End, Lost};
 use crate::connection::driver::{Ending, Side};
 use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
+use crate::layer::Path;
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::status::Status;
 use crate::wire::{self, Body, GoAway, Open};
 
@@ -28,6 +30,7 @@ use crate::wire::{self, Body, GoAway, Open};
 pub(crate) struct ServerConnection {
     pub(crate) connection: Arc<Connection>,
     core: Arc<Core>,
+    pub(crate) peer: Arc<PeerInfo>,
     calls: Mutex<Calls>,
 }
 
@@ -41,8 +44,8 @@ struct Calls {
 }
 
 impl ServerConnection {
-    pub(crate) fn new(connection: Arc<Connection>, core: Arc<Core>) -> Self {
-        Self { connection, core, calls: Mutex::default() }
+    pub(crate) fn new(connection: Arc<Connection>, core: Arc<Core>, peer: Arc<PeerInfo>) -> Self {
+        Self { connection, core, peer, calls: Mutex::default() }
     }
 
     /// Says `GoAway` and lets what runs come to its end.
@@ -182,7 +185,13 @@ impl ServerSide {
                     state.put_end(End::HalfClosed);
                 }
                 let deadline = deadline_of(open.timeout_us);
-                route.dispatch(ServerCall::new(Arc::clone(connection), id, state, metadata, deadline));
+                let around = Around {
+                    layers: core.layers.clone(),
+                    path: Path::Shared(Arc::clone(&route.path)),
+                    peer: Arc::clone(&connection.peer),
+                };
+                let slot = Slot::new(Arc::clone(connection), id, state);
+                route.dispatch(ServerCall::new(slot, metadata, deadline, around));
             }
             // It is above what the GoAway said: the client knows that it was not processed.
             Ok((_, None)) => {}

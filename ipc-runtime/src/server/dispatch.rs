@@ -14,9 +14,12 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::calls::ServerConnection;
-use super::reply::{Reply, Streamed};
+use super::reply::{self, Reply, Streamed};
 use crate::connection::call::{CallState, End, Next};
+use crate::deadline;
+use crate::layer::{self, CallContext, Layers, Path};
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::streaming::Streaming;
@@ -26,10 +29,24 @@ pub struct ServerCall {
     slot: Slot,
     metadata: Metadata,
     deadline: Option<Instant>,
+    around: Around,
+}
+
+/// The layers around a call, and what they are told of it.
+pub(crate) struct Around {
+    pub(crate) layers: Layers<Status>,
+    pub(crate) path: Path,
+    pub(crate) peer: Arc<PeerInfo>,
+}
+
+impl Around {
+    fn context(self, metadata: Metadata, deadline: Option<Instant>) -> (Layers<Status>, CallContext) {
+        (self.layers, CallContext::new(self.path, metadata, deadline, Some(self.peer)))
+    }
 }
 
 /// The call's place on its connection's books; whatever becomes of its task, the call is closed.
-struct Slot {
+pub(crate) struct Slot {
     connection: Arc<ServerConnection>,
     id: u64,
     state: Arc<CallState>,
@@ -48,14 +65,17 @@ enum Outcome<T> {
 
 impl ServerCall {
     pub(crate) const fn new(
-        connection: Arc<ServerConnection>,
-        id: u64,
-        state: Arc<CallState>,
+        slot: Slot,
         metadata: Metadata,
         deadline: Option<Instant>,
+        around: Around,
     ) -> Self {
-        let slot = Slot { connection, id, state, started: AtomicBool::new(false), open: true };
-        Self { slot, metadata, deadline }
+        Self { slot, metadata, deadline, around }
+    }
+
+    /// Puts `layers` around the call, inside those it has.
+    pub(crate) fn add_layers(&mut self, layers: &Layers<Status>) {
+        self.around.layers = self.around.layers.with(layers);
     }
 
     /// Answers that there is no such method.
@@ -67,16 +87,23 @@ impl ServerCall {
     pub fn unary<Q, R, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,
-        R: Message + 'static,
+        R: Message + Default + 'static,
         F: FnOnce(Request<Q>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Response<R>, Status>> + Send,
     {
         tokio::spawn(async move {
-            let Self { slot, metadata, deadline } = self;
-            let work = async {
+            let Self { slot, metadata, deadline, around } = self;
+            let make = |metadata| async {
                 let message = slot.single().await?;
                 slot.start();
-                handler(Request::received(message, metadata, deadline)).await
+                handler(Request::received(message, metadata, deadline, slot.peer())).await
+            };
+            let work = async {
+                if around.layers.is_empty() {
+                    return make(metadata).await;
+                }
+                let (layers, context) = around.context(metadata, deadline);
+                layer::run_single(&layers, context, make).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;
@@ -87,15 +114,22 @@ impl ServerCall {
     pub fn client_streaming<Q, R, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,
-        R: Message + 'static,
+        R: Message + Default + 'static,
         F: FnOnce(Request<Streaming<Q>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Response<R>, Status>> + Send,
     {
         tokio::spawn(async move {
-            let Self { slot, metadata, deadline } = self;
-            let work = async {
+            let Self { slot, metadata, deadline, around } = self;
+            let make = |metadata| async {
                 slot.start();
-                handler(Request::received(slot.requests(), metadata, deadline)).await
+                handler(Request::received(slot.requests(), metadata, deadline, slot.peer())).await
+            };
+            let work = async {
+                if around.layers.is_empty() {
+                    return make(metadata).await;
+                }
+                let (layers, context) = around.context(metadata, deadline);
+                layer::run_single(&layers, context, make).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;
@@ -110,11 +144,18 @@ impl ServerCall {
         Fut: Future<Output = Result<Streamed, Status>> + Send,
     {
         tokio::spawn(async move {
-            let Self { slot, metadata, deadline } = self;
-            let work = async {
+            let Self { slot, metadata, deadline, around } = self;
+            let make = |metadata, begin| async {
                 let message = slot.single().await?;
                 slot.start();
-                handler(Request::received(message, metadata, deadline), slot.reply()).await
+                handler(Request::received(message, metadata, deadline, slot.peer()), slot.reply(begin)).await
+            };
+            let work = async {
+                if around.layers.is_empty() {
+                    return make(metadata, Metadata::new()).await;
+                }
+                let (layers, context) = around.context(metadata, deadline);
+                reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;
@@ -129,10 +170,21 @@ impl ServerCall {
         Fut: Future<Output = Result<Streamed, Status>> + Send,
     {
         tokio::spawn(async move {
-            let Self { slot, metadata, deadline } = self;
-            let work = async {
+            let Self { slot, metadata, deadline, around } = self;
+            let make = |metadata, begin| async {
                 slot.start();
-                handler(Request::received(slot.requests(), metadata, deadline), slot.reply()).await
+                handler(
+                    Request::received(slot.requests(), metadata, deadline, slot.peer()),
+                    slot.reply(begin),
+                )
+                .await
+            };
+            let work = async {
+                if around.layers.is_empty() {
+                    return make(metadata, Metadata::new()).await;
+                }
+                let (layers, context) = around.context(metadata, deadline);
+                reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;
@@ -147,6 +199,10 @@ impl fmt::Debug for ServerCall {
 }
 
 impl Slot {
+    pub(crate) const fn new(connection: Arc<ServerConnection>, id: u64, state: Arc<CallState>) -> Self {
+        Self { connection, id, state, started: AtomicBool::new(false), open: true }
+    }
+
     fn start(&self) {
         self.started.store(true, Ordering::Relaxed);
     }
@@ -155,8 +211,12 @@ impl Slot {
         Incoming { connection: Arc::clone(&self.connection), id: self.id, state: Arc::clone(&self.state) }
     }
 
-    fn reply(&self) -> Reply {
-        Reply::new(Arc::clone(&self.connection), self.id, Arc::clone(&self.state))
+    fn peer(&self) -> Arc<PeerInfo> {
+        Arc::clone(&self.connection.peer)
+    }
+
+    fn reply(&self, begin: Metadata) -> Reply {
+        Reply::new(Arc::clone(&self.connection), self.id, Arc::clone(&self.state), begin)
     }
 
     fn requests<Q: Message + Default>(&self) -> Streaming<Q> {
@@ -197,7 +257,10 @@ impl Slot {
         });
         match deadline {
             None => work.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or(Outcome::Expired),
+            Some(deadline) => {
+                let work = deadline::scope(deadline, work);
+                tokio::time::timeout_at(deadline, work).await.unwrap_or(Outcome::Expired)
+            }
         }
     }
 

@@ -6,15 +6,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, BufMut, Bytes};
 use futures_core::Stream;
-use prost::Message;
+use prost::encoding::{DecodeContext, WireType, skip_field};
+use prost::{DecodeError, Message};
 
 use super::calls::ServerConnection;
 use crate::connection::call::CallState;
 use crate::connection::writer::{Class, Refusal};
+use crate::layer::{self, CallContext, Layers};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
+use crate::streaming::Streaming;
 use crate::wire::encode::pairs;
 use crate::wire::{Body, Headers};
 
@@ -23,6 +27,8 @@ pub struct Reply {
     owner: Arc<ServerConnection>,
     id: u64,
     state: Arc<CallState>,
+    /// Metadata that layers put before the handler's own.
+    begin: Metadata,
 }
 
 /// An answer that was streamed to its end; the trailers go with it.
@@ -30,8 +36,13 @@ pub struct Reply {
 pub struct Streamed(pub(super) Metadata);
 
 impl Reply {
-    pub(super) const fn new(owner: Arc<ServerConnection>, id: u64, state: Arc<CallState>) -> Self {
-        Self { owner, id, state }
+    pub(super) const fn new(
+        owner: Arc<ServerConnection>,
+        id: u64,
+        state: Arc<CallState>,
+        begin: Metadata,
+    ) -> Self {
+        Self { owner, id, state, begin }
     }
 
     /// Sends the metadata and the items of a handler's response.
@@ -41,12 +52,14 @@ impl Reply {
     /// # Errors
     ///
     /// The handler's, or the stream's, or what can't be sent; it ends the call.
-    pub async fn stream<R, S>(self, response: Result<Response<S>, Status>) -> Result<Streamed, Status>
+    pub async fn stream<R, S>(mut self, response: Result<Response<S>, Status>) -> Result<Streamed, Status>
     where
         R: Message,
         S: Stream<Item = Result<R, Status>>,
     {
-        let (headers, stream, trailers) = response?.into_parts();
+        let (own, stream, trailers) = response?.into_parts();
+        let mut headers = std::mem::take(&mut self.begin);
+        headers.merge(own);
         self.send_headers(&headers)?;
         let mut stream = pin!(stream);
         while let Some(item) = poll_fn(|cx| self.poll_answer(cx, stream.as_mut())).await {
@@ -103,6 +116,70 @@ impl Reply {
         }
         self.state.spend(length);
         Ok(())
+    }
+}
+
+/// Runs a call with a streamed answer through layers. `make` runs the handler, which streams to the client
+/// directly; where a layer answers in its stead, `reply` sends that.
+pub(super) async fn run_streamed<F, Fut>(
+    layers: &Layers<Status>,
+    mut call: CallContext,
+    mut reply: Reply,
+    make: F,
+) -> Result<Streamed, Status>
+where
+    F: FnOnce(Metadata, Metadata) -> Fut + Send,
+    Fut: Future<Output = Result<Streamed, Status>> + Send,
+{
+    let mut ran = false;
+    let slot = &mut ran;
+    let last = async move |metadata, begin| {
+        *slot = true;
+        let Streamed(trailers) = make(metadata, begin).await?;
+        Ok((Metadata::new(), trailers))
+    };
+    layers.run(&mut call, last).await?;
+    match (call.take_answer(), ran) {
+        (Some(_), true) => {
+            Err(Status::internal("a layer answered a call whose answer had been streamed already"))
+        }
+        (None, false) => Err(layer::unanswered()),
+        (None, true) => Ok(Streamed(call.into_response_metadata().1)),
+        (Some(answer), false) => {
+            let (begin, trailers) = call.into_response_metadata();
+            reply.begin = begin;
+            let answer = Streaming::of_list(answer.into_iter().map(Encoded).collect());
+            reply.stream(Ok(Response::new(answer))).await?;
+            Ok(Streamed(trailers))
+        }
+    }
+}
+
+/// A message that a layer has encoded already.
+#[derive(Debug, Default)]
+struct Encoded(Bytes);
+
+impl Message for Encoded {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        skip_field(wire_type, tag, buffer, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
     }
 }
 

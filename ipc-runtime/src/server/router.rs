@@ -38,6 +38,7 @@ impl<S: Service> Dispatch for S {
 pub(crate) struct Route {
     service: Arc<dyn Dispatch>,
     method: usize,
+    pub(crate) path: Arc<str>,
 }
 
 impl Route {
@@ -63,8 +64,9 @@ impl Router {
         self.services.push(ServiceInfo { name: S::NAME.to_owned(), fingerprint: S::FINGERPRINT });
         let service: Arc<dyn Dispatch> = Arc::new(service);
         for (method, name) in S::METHODS.iter().enumerate() {
-            let route = Route { service: Arc::clone(&service), method };
-            self.routes.insert(format!("/{}/{name}", S::NAME), route);
+            let path = format!("/{}/{name}", S::NAME);
+            let route = Route { service: Arc::clone(&service), method, path: Arc::from(path.as_str()) };
+            self.routes.insert(path, route);
         }
     }
 

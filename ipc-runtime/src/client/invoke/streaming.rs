@@ -9,12 +9,13 @@ use futures_core::Stream;
 use prost::Message;
 
 use super::outbound::{Lane, Outbound};
-use super::{Invocation, Unanswered, check_keys, closed, single_answer, within};
+use super::{Invocation, Unanswered, call_context, check_keys, closed, single_answer, within};
 use crate::client::calls::ClientCall;
 use crate::client::channel::Channel;
 use crate::codegen::Method;
 use crate::connection::call::{End, Next};
 use crate::error::IpcError;
+use crate::layer;
 use crate::metadata::Metadata;
 use crate::request::{Request, Response};
 use crate::status::Status;
@@ -51,17 +52,23 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, message) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let begun = async {
+        let context = |metadata| call_context(method, metadata, deadline);
+        let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
                 match beginning(&open).await {
-                    Ok(begun) => return Ok((open, begun)),
+                    Ok(begun) => return Ok(streamed(self, open, begun, deadline)),
                     Err(unanswered) => call.may_repeat(unanswered, true).await?,
                 }
             }
         };
-        let (open, begun) = within(shared, deadline, &progress, begun).await?;
-        Ok(streamed(self, open, begun, deadline))
+        within(shared, deadline, &progress, async {
+            if self.layers().is_empty() {
+                return make(metadata).await;
+            }
+            layer::run_streaming(self.layers(), context(metadata), make).await
+        })
+        .await
     }
 
     /// A call with a stream of messages out and one message back.
@@ -87,8 +94,9 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, stream) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
+        let context = |metadata| call_context(method, metadata, deadline);
         let mut outbound = Outbound::new(stream);
-        let answered = async {
+        let make = |metadata| async move {
             loop {
                 let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
                 match while_sending(&open, &mut outbound, single_answer(&open)).await {
@@ -98,7 +106,13 @@ impl Channel {
                 outbound.rewind();
             }
         };
-        within(shared, deadline, &progress, answered).await
+        within(shared, deadline, &progress, async {
+            if self.layers().is_empty() {
+                return make(metadata).await;
+            }
+            layer::run_single(self.layers(), context(metadata), make).await
+        })
+        .await
     }
 
     /// A call with a stream of messages each way. Returns when the answer begins; the requests go on being sent
@@ -125,20 +139,28 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, stream) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
+        let context = |metadata| call_context(method, metadata, deadline);
         let mut outbound = Outbound::new(stream);
-        let begun = async {
+        let make = |metadata| async move {
             loop {
                 let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
                 match while_sending(&open, &mut outbound, beginning(&open)).await {
-                    Ok(begun) => return Ok((open, begun)),
+                    Ok(begun) => {
+                        tokio::spawn(send_rest(Lane::of(&open), outbound));
+                        return Ok(streamed(self, open, begun, deadline));
+                    }
                     Err(unanswered) => call.may_repeat(unanswered, outbound.is_repeatable()).await?,
                 }
                 outbound.rewind();
             }
         };
-        let (open, begun) = within(shared, deadline, &progress, begun).await?;
-        tokio::spawn(send_rest(Lane::of(&open), outbound));
-        Ok(streamed(self, open, begun, deadline))
+        within(shared, deadline, &progress, async {
+            if self.layers().is_empty() {
+                return make(metadata).await;
+            }
+            layer::run_streaming(self.layers(), context(metadata), make).await
+        })
+        .await
     }
 }
 
