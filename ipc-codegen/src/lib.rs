@@ -14,6 +14,9 @@
 //! pub mod greeter { ipc_runtime::include_proto!("greeter.v1"); }
 //! ```
 //!
+//! A program that includes them itself, and not through a library, puts `#[allow(dead_code)]` above that `mod`: no
+//! program uses everything that its schema describes.
+//!
 //! Options are on [`Config`]; names that clash are told apart as [`naming`] says.
 //!
 //! # How it works

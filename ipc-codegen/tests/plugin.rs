@@ -6,6 +6,7 @@ use std::{env, fs};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use prost_types::compiler::code_generator_response::File as CodeGeneratorFile;
 use prost_types::compiler::{CodeGeneratorRequest, CodeGeneratorResponse};
 
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
@@ -46,7 +47,7 @@ fn the_plugin_makes_what_a_build_script_makes() {
     let response = answer(&set, &["greeter.proto"], "include_file=mod.rs");
     assert_eq!(response.error, None);
     assert_eq!(response.supported_features, Some(3), "optional fields of proto3, and editions");
-    let names: Vec<_> = response.file.iter().map(|file| file.name()).collect();
+    let names: Vec<_> = response.file.iter().map(CodeGeneratorFile::name).collect();
     assert_eq!(names, ["greeter.v1.rs", "mod.rs"]);
     let made = fs::read_to_string(directory.path().join("greeter.v1.rs")).expect("stubs");
     assert_eq!(response.file[0].content(), made);

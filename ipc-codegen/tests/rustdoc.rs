@@ -14,7 +14,7 @@ fn documented(golden: &str) -> String {
         if line.starts_with("///") {
             documented.extend([line, "\n"]);
             if !lines.peek().is_some_and(|next| next.starts_with("///")) {
-                documented += &format!("pub struct Item{items};\n\n");
+                documented.extend(["pub struct Item", "_".repeat(items).as_str(), ";\n\n"]);
                 items += 1;
             }
         }

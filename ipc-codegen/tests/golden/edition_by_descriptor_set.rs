@@ -46,48 +46,8 @@ pub mod result {
     pub enum Choice {
         #[prost(string, tag = "2")]
         Text(::ipc_runtime::codegen::prost::alloc::string::String),
-        #[prost(enumeration = "super::Kind", tag = "3")]
-        Kind(i32),
-    }
-}
-
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    ::ipc_runtime::codegen::prost::Enumeration
-)]
-#[prost(prost_path = "::ipc_runtime::codegen::prost")]
-#[repr(i32)]
-pub enum Kind {
-    Unknown = 0,
-    Known = 1,
-}
-
-impl Kind {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unknown => "KIND_UNKNOWN",
-            Self::Known => "KIND_KNOWN",
-        }
-    }
-
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "KIND_UNKNOWN" => Some(Self::Unknown),
-            "KIND_KNOWN" => Some(Self::Known),
-            _ => None,
-        }
+        #[prost(int32, tag = "3")]
+        Number(i32),
     }
 }
 
