@@ -55,7 +55,11 @@ fn generate(
     mut options: Options,
 ) -> Result<BTreeMap<Module, String>, Error> {
     accepted(std::mem::take(&mut options.mistakes))?;
-    let rules = Rules { external: &options.external, retain_enum_prefix: options.retain_enum_prefix };
+    let rules = Rules {
+        external: &options.external,
+        retain_enum_prefix: options.retain_enum_prefix,
+        nested: options.nested,
+    };
     let names = Names::find(&set.file, &rules)?;
     let comments = Comments::take(&mut set);
     let (sources, files) =

@@ -1,6 +1,7 @@
 //! What a build script leaves behind: which files, from which sources, and when they are written.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 use std::{env, fs};
 
@@ -100,6 +101,40 @@ fn without_a_build_script_there_has_to_be_a_directory() {
         error.to_string(),
         "there is no `OUT_DIR` outside of a build script\n  help: say where to with `.out_dir(\"…\")`"
     );
+}
+
+#[test]
+#[ignore = "run by the test below, with a build script's environment"]
+fn as_a_build_script() {
+    let protos = ["traps/package_named_like_a_message.proto", "traps/well_known_types_as_arguments.proto"];
+    ipc_codegen::compile_protos(&protos, &[PROTO]).expect("stubs");
+}
+
+#[test]
+fn cargo_is_told_of_every_file_that_was_read() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let output = Command::new(env::current_exe().expect("this test"))
+        .args(["--exact", "as_a_build_script", "--ignored", "--nocapture"])
+        .env("OUT_DIR", directory.path())
+        .output()
+        .expect("a run of this test");
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut files: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.split_once("cargo:rerun-if-changed="))
+        .map(|(_, path)| path.trim_start_matches(PROTO).trim_start_matches(['/', '\\']))
+        .collect();
+    files.sort_unstable();
+    assert_eq!(
+        files,
+        [
+            "traps/package_named_like_a_message.proto",
+            "traps/package_named_like_a_message_inner.proto",
+            "traps/well_known_types_as_arguments.proto",
+        ]
+    );
+    assert_eq!(names(directory.path()).len(), 3);
 }
 
 #[test]

@@ -57,6 +57,7 @@ impl Config {
     #[must_use]
     pub fn include_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.include_file = Some(path.into());
+        self.options.nested = true;
         self
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Options {
     /// Schema paths of types that are not generated.
     pub(super) external: Vec<String>,
     pub(super) retain_enum_prefix: bool,
+    /// Whether a file includes all others, in modules like their packages.
+    pub(super) nested: bool,
     /// The schema's files whose modules are wanted, unless all are.
     pub(super) wanted: Option<Vec<String>>,
     /// What was given to an option and can't be used.
@@ -48,6 +50,7 @@ impl Default for Options {
             without_comments: PathMap::default(),
             external: vec![".google.protobuf".to_owned()],
             retain_enum_prefix: false,
+            nested: false,
             wanted: None,
             mistakes: Vec::new(),
         }
