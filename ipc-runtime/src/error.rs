@@ -110,6 +110,15 @@ impl IpcError {
         }
     }
 
+    /// Whether a frame was damaged on its way, on this side or as the other side said.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::CrcMismatch { .. } => true,
+            Self::Status(status) => status.code() == Code::DataLoss,
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid_input(message: String) -> Self {
         Self::Io(io::Error::new(io::ErrorKind::InvalidInput, message))
     }

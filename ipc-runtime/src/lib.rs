@@ -42,7 +42,7 @@ pub use error::IpcError;
 pub use frame::FrameCodec;
 pub use layer::{CallContext, ClientLayer, Next, ServerLayer};
 pub use metadata::Metadata;
-pub use peer::PeerInfo;
+pub use peer::{PeerInfo, Schema};
 pub use request::{IntoStreamingRequest, Request, Response};
 pub use server::{Layered, Server, ServerBuilder, Shutdown};
 pub use status::{Code, Status};

@@ -144,7 +144,7 @@ impl Refused {
             phase: "connecting to",
             cause: Arc::clone(&self.error),
             remedy: self.remedy,
-            code: Code::Unavailable,
+            code: if self.error.is_damage() { Code::DataLoss } else { Code::Unavailable },
             request_sent: false,
         };
         failure.into_error(self.kind)
