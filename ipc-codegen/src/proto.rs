@@ -7,6 +7,7 @@ mod comments;
 mod config;
 mod convert;
 mod editions;
+mod fingerprint;
 mod markdown;
 mod messages;
 mod names;
@@ -61,6 +62,7 @@ fn generate(
         nested: options.nested,
     };
     let names = Names::find(&set.file, &rules)?;
+    let fingerprints = fingerprint::all(&set.file);
     let comments = Comments::take(&mut set);
     let (sources, files) =
         (sources(&set.file), set.file.iter().map(|file| file.name().to_owned()).collect::<Vec<_>>());
@@ -70,6 +72,7 @@ fn generate(
         options: &options,
         comments: &comments,
         names: &names,
+        fingerprints: &fingerprints,
         files: &files,
         mistakes: Vec::new(),
     };

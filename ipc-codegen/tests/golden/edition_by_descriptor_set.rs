@@ -76,6 +76,12 @@ pub struct ModernClient {
 }
 
 impl ModernClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.edition.Modern",
+        0xf3f4_8405_3919_9eec,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -93,7 +99,8 @@ impl ModernClient {
         ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Result>>,
         ::ipc_runtime::codegen::IpcError,
     > {
-        let method = ::ipc_runtime::codegen::Method::new("/traps.edition.Modern/Get");
+        let method = ::ipc_runtime::codegen::Method::new("/traps.edition.Modern/Get")
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -129,6 +136,7 @@ impl<T> ::core::clone::Clone for ModernServer<T> {
 impl<T: Modern> ::ipc_runtime::codegen::Service for ModernServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.edition.Modern";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xf3f4_8405_3919_9eec;
 
     fn dispatch(
         &self,
