@@ -3,7 +3,10 @@
 
 #![cfg(unix)]
 
+mod actors;
+mod binding;
 mod calls;
 mod frames;
 mod hello;
 mod messages;
+mod race;

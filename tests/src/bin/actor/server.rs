@@ -22,10 +22,9 @@ async fn told_to_stop() {
     _ = tokio::io::stdin().read_to_end(&mut rest).await;
 }
 
-/// `serve ENDPOINT [--allow-uid UID] [--allow-gid GID] [--connections N] [--ledger FILE]`:
-/// serves until its input ends. Says `ready` or `error …`, and `stopped`. Logs to its error output.
+/// `serve ENDPOINT [--allow-uid UID] [--allow-gid GID] [--connections N] [--ledger FILE] [--log]`: serves
+/// until its input ends. Says `ready` or `error …`, and `stopped`. Logs to its error output, if asked to.
 pub(crate) async fn serve(mut args: Args) -> Outcome {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let mut config = IpcConfig { endpoint_path: next(&mut args)?, ..IpcConfig::default() };
     let mut handlers = Handlers::default();
     let mut allow: Vec<Box<dyn FnOnce(ServerBuilder) -> ServerBuilder>> = Vec::new();
@@ -39,6 +38,7 @@ pub(crate) async fn serve(mut args: Args) -> Outcome {
                 let gid = next(&mut args)?;
                 allow.push(Box::new(move |builder| builder.allow_gid(gid)));
             }
+            "--log" => tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init(),
             "--connections" => config.max_connections = next(&mut args)?,
             "--ledger" => {
                 let path: String = next(&mut args)?;
