@@ -6,7 +6,10 @@
 mod actors;
 mod binding;
 mod calls;
+mod directory;
 mod frames;
 mod hello;
+mod load;
 mod messages;
+mod peers;
 mod race;

@@ -30,18 +30,19 @@ async fn ask(config: &IpcConfig) -> Result<String, IpcError> {
     Ok(format!("handler {:?}\nlayer {layer}", answer.into_inner()))
 }
 
-/// `listen ENDPOINT`: listens where anybody may connect, and closes what comes when its input ends. Says `ready`, and how
-/// many bytes came.
+/// `listen ENDPOINT`: listens where anybody may connect, until it is killed. Says `ready`, and how many bytes came over
+/// each connection.
 pub(crate) async fn listen(mut args: Args) -> Outcome {
     let path: String = next(&mut args)?;
     let listener = tokio::net::UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
     say("ready");
-    let (mut stream, _) = listener.accept().await?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await?;
-    say(bytes.len());
-    Ok(())
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await?;
+        say(bytes.len());
+    }
 }
 
 /// `be-silent ENDPOINT`: connects, says nothing, and says the number of the status that it is sent away with.
@@ -51,5 +52,12 @@ pub(crate) async fn be_silent(mut args: Args) -> Outcome {
     let status = go_away.status.unwrap_or_default();
     peer.ends().await;
     say(format_args!("{} {}", status.code, status.message));
+    Ok(())
+}
+
+/// `path-for-user APP SERVER`: says where a user's server is.
+pub(crate) fn path_for_user(mut args: Args) -> Outcome {
+    let (app, server): (String, String) = (next(&mut args)?, next(&mut args)?);
+    say(IpcConfig::for_user(&app, &server)?.endpoint_path);
     Ok(())
 }

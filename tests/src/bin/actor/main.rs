@@ -56,6 +56,7 @@ mod unix {
                 "race" => race::run(args).await,
                 "call" => client::call(args).await,
                 "listen" => client::listen(args).await,
+                "path-for-user" => client::path_for_user(args),
                 "be-silent" => client::be_silent(args).await,
                 _ => Err(format!("no such role: {role}").into()),
             }
