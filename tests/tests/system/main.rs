@@ -6,6 +6,7 @@
 mod actors;
 mod binding;
 mod calls;
+mod client_states;
 mod directory;
 mod frames;
 mod hello;
