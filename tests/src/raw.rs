@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::wire::{self, Body, Checksum, Close, Envelope, GoAway, Hello, Open};
 
 /// Longer than anything takes that works, on any machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One end of a connection.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod calls;
+mod credit;
 mod frames;
 mod hello;
 mod messages;
