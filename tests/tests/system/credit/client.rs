@@ -164,3 +164,18 @@ async fn a_client_sends_an_item_larger_than_the_window() {
     raw.has_item(1).await;
     raw.half_closed().await;
 }
+
+#[tokio::test]
+async fn the_end_of_a_stream_waits_for_no_credit() {
+    for (initial_credit, notes) in [(0, 0), (1, 1), (40, 1), (41, 2)] {
+        let played = Played::start();
+        let feed = Feed::of(vec![text(6); notes]);
+        let _call = played.call(async |client: ProbeClient| client.sum(feed).await);
+        let mut raw = played.server.greeted_with(Hello { initial_credit, ..wire::hello() }).await;
+        raw.opened(1).await;
+        for _ in 0..notes {
+            raw.has_item(1).await;
+        }
+        raw.half_closed().await;
+    }
+}

@@ -218,3 +218,15 @@ async fn unary_answers_cost_no_credit() {
     raw.send(2, wire::open("Sum", note(5000))).await;
     assert_eq!(raw.answered(2).await, Total { notes: 1, bytes: 5000 }.encode_to_vec());
 }
+
+#[tokio::test]
+async fn the_end_of_a_stream_waits_for_no_credit() {
+    for (window, notes) in [(0, 0), (1, 1), (40, 1), (41, 2)] {
+        let sizes = Sizes { notes, bytes: 6, ..Sizes::default() };
+        let (real, mut raw) = counting(window, sizes).await;
+        let (items, close) = raw.streamed(1).await;
+        assert_eq!((items.len() as u64, close), (notes, wire::Close::default()));
+        real.probe.started("Count").await;
+        real.probe.finished("Count").await;
+    }
+}
