@@ -5,6 +5,7 @@
 
 mod calls;
 mod credit;
+mod deadlines;
 mod frames;
 mod hello;
 mod messages;
