@@ -136,14 +136,14 @@ impl<S: Side> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             self.drive_writes(cx);
+            if let Err(ending) = self.take_frames() {
+                return Poll::Ready(ending);
+            }
+            // After the frames: the last of them may be what the end waited for.
             if let Poll::Ready(ending) = self.side.poll_end(cx) {
                 return Poll::Ready(ending);
             }
-            let progress = match self.take_frames() {
-                Ok(()) => self.poll_read(cx),
-                Err(ending) => return Poll::Ready(ending),
-            };
-            match progress {
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending),
                 Poll::Pending => {
