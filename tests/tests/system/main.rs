@@ -6,6 +6,7 @@
 mod calls;
 mod credit;
 mod deadlines;
+mod ending;
 mod frames;
 mod hello;
 mod messages;
