@@ -59,8 +59,8 @@ fn entry(line: &'static str) -> Entry {
 }
 
 /// A stream of requests.
-fn entries(lines: &[&'static str]) -> impl Stream<Item = Entry> + Send + 'static {
-    let mut lines = lines.to_vec().into_iter();
+fn entries(lines: Vec<&'static str>) -> impl Stream<Item = Entry> + Send + 'static {
+    let mut lines = lines.into_iter();
     Entries(move || lines.next().map(entry))
 }
 
@@ -94,9 +94,9 @@ async fn every_kind_of_call_finds_its_function() {
 
     let lines = all(log.tail(Position { number: 3 }).await.expect("a stream")).await;
     assert_eq!(lines, [entry("0"), entry("1"), entry("2")]);
-    let loaded = log.load(entries(&["a", "b"])).await.expect("an answer").into_inner();
+    let loaded = log.load(entries(vec!["a", "b"])).await.expect("an answer").into_inner();
     assert_eq!(loaded.entries, 2);
-    let numbers = all(log.copy(entries(&["a", "bc"])).await.expect("a stream")).await;
+    let numbers = all(log.copy(entries(vec!["a", "bc"])).await.expect("a stream")).await;
     assert_eq!(numbers, [Position { number: 1 }, Position { number: 2 }]);
 }
 
