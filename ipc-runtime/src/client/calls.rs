@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::channel::Shared;
+use super::shared::Shared;
 use crate::connection::Connection;
 use crate::connection::call::{CallState, End, Lost, Next};
 use crate::connection::driver::{Ending, Side};

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
+use super::builder::ChannelOptions;
 use super::calls::{ClientConnection, ClientSide};
-use super::channel::{ChannelOptions, Shared};
+use super::shared::Shared;
 use crate::config::IpcConfig;
 use crate::connection::Connection;
 use crate::connection::driver::{Driver, Ending, later};
@@ -28,6 +29,9 @@ use crate::wire::{Body, GoAway};
 /// What an in-memory stream holds in each direction.
 const MEMORY_STREAM_BYTES: usize = 256 * 1024;
 
+/// How long a client waits before it asks a busy server again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
 /// A connection that has lasted this long starts the backoff over when it is lost.
 const LASTING: Duration = Duration::from_secs(5);
 
@@ -37,7 +41,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Where the server is.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    Endpoint(Arc<str>),
+    /// In the order of preference.
+    Endpoints(Vec<Arc<str>>),
     /// A server in this process, reached over memory.
     Memory(Arc<Core>),
 }
@@ -45,14 +50,41 @@ pub(crate) enum Target {
 impl Target {
     pub(crate) fn name(&self) -> Arc<str> {
         match self {
-            Self::Endpoint(endpoint) => Arc::clone(endpoint),
+            Self::Endpoints(endpoints) => endpoints.join(", ").into(),
             Self::Memory(_) => Arc::from("the in-memory server"),
         }
     }
 
-    async fn connect(&self) -> io::Result<ByteStream> {
+    fn places(&self) -> Vec<Place<'_>> {
         match self {
-            Self::Endpoint(endpoint) => transport::connect(endpoint).await,
+            Self::Endpoints(endpoints) => {
+                endpoints.iter().map(|endpoint| Place::Endpoint(endpoint)).collect()
+            }
+            Self::Memory(core) => vec![Place::Memory(core)],
+        }
+    }
+}
+
+/// One place where the server may be.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Endpoint(&'a str),
+    Memory(&'a Arc<Core>),
+}
+
+impl Place<'_> {
+    /// Connects; a server whose queue of waiting connections is full is asked again.
+    async fn connect(self) -> io::Result<ByteStream> {
+        match self {
+            Self::Endpoint(endpoint) => loop {
+                match transport::connect(endpoint).await {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        tracing::debug!(endpoint, "the server is busy; asking again");
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                    }
+                    other => return other,
+                }
+            },
             Self::Memory(core) => {
                 let (client, server) = ByteStream::pair(MEMORY_STREAM_BYTES);
                 Arc::clone(core).accept(server);
@@ -112,7 +144,7 @@ impl Refused {
             phase: "connecting to",
             cause: Arc::clone(&self.error),
             remedy: self.remedy,
-            code: Code::Unavailable,
+            code: if self.error.is_damage() { Code::DataLoss } else { Code::Unavailable },
             request_sent: false,
         };
         failure.into_error(self.kind)
@@ -134,15 +166,39 @@ fn is_fatal(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied)
 }
 
-/// Connects and exchanges Hellos, and starts the connection's driver.
+/// Tries each place in turn until there is a connection. Where there is none, says why the first failed.
+///
+/// # Errors
+///
+/// Fatal only if every place refused for good.
 pub(crate) async fn attempt(
     target: &Target,
+    config: &IpcConfig,
+    options: &ChannelOptions,
+    channel: &Weak<Shared>,
+) -> Result<Arc<ClientConnection>, Refused> {
+    let mut first: Option<Refused> = None;
+    for place in target.places() {
+        match greet(place, config, options, Weak::clone(channel)).await {
+            Ok(connection) => return Ok(connection),
+            Err(refused) => match &mut first {
+                Some(first) => first.fatal &= refused.fatal,
+                None => first = Some(refused),
+            },
+        }
+    }
+    Err(first.unwrap_or_else(|| Refused::local(IpcError::PeerClosed)))
+}
+
+/// Connects and exchanges Hellos, and starts the connection's driver.
+async fn greet(
+    place: Place<'_>,
     config: &IpcConfig,
     options: &ChannelOptions,
     channel: Weak<Shared>,
 ) -> Result<Arc<ClientConnection>, Refused> {
     let limit = config.hello_timeout();
-    let connecting = tokio::time::timeout(limit, target.connect());
+    let connecting = tokio::time::timeout(limit, place.connect());
     let mut stream = connecting
         .await
         .map_err(|_| Refused::local(timed_out("connecting", limit)))?
