@@ -5,6 +5,7 @@
 pub(crate) mod call;
 pub(crate) mod driver;
 pub(crate) mod handshake;
+pub(crate) mod ids;
 pub(crate) mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -40,9 +40,12 @@ pub use client::shared::{ChannelState, StateChanges};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;
 pub use frame::FrameCodec;
+#[doc(no_inline)]
+pub use futures_core::Stream;
+pub use ipc_macros::ipc_service;
 pub use layer::{CallContext, ClientLayer, Next, ServerLayer};
 pub use metadata::Metadata;
-pub use peer::PeerInfo;
+pub use peer::{PeerInfo, Schema};
 pub use request::{IntoStreamingRequest, Request, Response};
 pub use server::{Layered, Server, ServerBuilder, Shutdown};
 pub use status::{Code, Status};

@@ -44,11 +44,55 @@ impl PeerInfo {
         (service.fingerprint != 0).then_some(service.fingerprint)
     }
 
+    /// On clients: whether the server's schema of a service is the same as this one, which generated clients have as
+    /// `SCHEMA`. `None` if either side does not say.
+    ///
+    /// ```
+    /// # use ipc_runtime::{PeerInfo, Schema};
+    /// # fn warn(server: &PeerInfo, schema: Schema) {
+    /// if server.has_schema(schema) == Some(false) {
+    ///     eprintln!("the server was built from another version of {}", schema.service());
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn has_schema(&self, schema: Schema) -> Option<bool> {
+        let theirs = self.fingerprint(schema.service)?;
+        (schema.fingerprint != 0).then_some(theirs == schema.fingerprint)
+    }
+
     pub(crate) fn greeted(mut self, hello: &Hello) -> Self {
         self.version.clone_from(&hello.peer_version);
         self.instance_id = hello.instance_id;
         self.services.clone_from(&hello.services);
         self
+    }
+}
+
+/// Which schema of a service a program was built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Schema {
+    service: &'static str,
+    fingerprint: u64,
+}
+
+impl Schema {
+    /// The schema with this fingerprint (0: unknown) of a service, given by its full name. Generated code calls it.
+    #[must_use]
+    pub const fn new(service: &'static str, fingerprint: u64) -> Self {
+        Self { service, fingerprint }
+    }
+
+    /// The service's full name, such as `greeter.v1.Greeter`.
+    #[must_use]
+    pub const fn service(self) -> &'static str {
+        self.service
+    }
+
+    /// Equal for equal schemas: methods, their kinds, and all messages they use. 0: unknown.
+    #[must_use]
+    pub const fn fingerprint(self) -> u64 {
+        self.fingerprint
     }
 }
 

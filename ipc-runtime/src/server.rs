@@ -1,6 +1,8 @@
 //! The server: [`Server`] and its builder, and the [`Core`] that its connections share.
 
 pub(crate) mod accept;
+#[cfg(unix)]
+mod adopt;
 pub(crate) mod calls;
 pub(crate) mod dispatch;
 pub(crate) mod reply;
@@ -147,7 +149,7 @@ impl ServerBuilder {
         })?;
         place.bound()?;
         tracing::info!(endpoint, "listening");
-        Ok(Server { core: self.into_core(config), listener, _place: place })
+        Ok(Server { core: self.into_core(config), listener, _place: Some(place) })
     }
 
     pub(crate) fn check(&self) -> Result<(), IpcError> {
@@ -304,7 +306,7 @@ pub struct Server {
     core: Arc<Core>,
     listener: Listener,
     // Dropped after the listener: the socket file goes when nobody listens on it.
-    _place: Place,
+    _place: Option<Place>,
 }
 
 impl Server {

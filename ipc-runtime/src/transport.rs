@@ -63,6 +63,17 @@ impl Listener {
         Ok(Self { raw: platform::with_mode(options, mode).create_tokio()? })
     }
 
+    /// A listener that somebody else made and bound.
+    ///
+    /// # Errors
+    ///
+    /// It can't be made non-blocking, or there is no tokio runtime.
+    #[cfg(unix)]
+    pub(crate) fn adopt(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let raw = platform::adopt(std::os::fd::OwnedFd::from(listener))?;
+        Ok(Self { raw })
+    }
+
     /// The next connection.
     ///
     /// # Errors
@@ -84,9 +95,10 @@ fn name_of(endpoint: &str) -> io::Result<Name<'_>> {
 #[cfg(unix)]
 mod platform {
     use std::io;
+    use std::os::fd::OwnedFd;
 
     use interprocess::local_socket::ListenerOptions;
-    use interprocess::local_socket::tokio::Stream;
+    use interprocess::local_socket::tokio::{Listener, Stream};
     use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
     use tokio::net::UnixStream;
 
@@ -107,6 +119,10 @@ mod platform {
         peer.gid = Some(credentials.gid());
         let (input, output) = stream.into_split();
         Ok(ByteStream { input: Box::new(input), output: Box::new(output), peer })
+    }
+
+    pub(super) fn adopt(listener: OwnedFd) -> io::Result<Listener> {
+        interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(listener).map(Listener::from)
     }
 
     pub(super) fn with_mode(options: ListenerOptions<'_>, mode: u16) -> ListenerOptions<'_> {

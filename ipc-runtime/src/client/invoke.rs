@@ -13,7 +13,7 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::calls::{ClientCall, Head, OpenError};
+use super::calls::{ClientCall, ClientConnection, Head, OpenError};
 use super::channel::Channel;
 use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
@@ -63,7 +63,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            layer::run_single(self.layers(), context(metadata), make).await
+            Box::pin(layer::run_single(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -77,6 +77,8 @@ struct Invocation {
     wish: Wish,
     attempts: u32,
     progress: Arc<Progress>,
+    /// The last connection the call was sent on.
+    connection: Option<Arc<ClientConnection>>,
 }
 
 /// How far a call has come, for the error when its deadline passes.
@@ -114,6 +116,7 @@ impl Invocation {
             wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
             progress: Arc::default(),
+            connection: None,
         }
     }
 
@@ -130,6 +133,7 @@ impl Invocation {
             Ok(call) => {
                 self.attempts += 1;
                 self.progress.sent.store(true, Ordering::Relaxed);
+                self.connection = Some(connection);
                 Ok(Some(call))
             }
             Err(OpenError::Closed) => {
@@ -163,12 +167,33 @@ impl Invocation {
                     self.wish.again();
                     return Ok(());
                 }
-                IpcError::Status(status.not_processed())
+                IpcError::Status(self.explain(status).not_processed())
             }
             Unanswered::Refused { status, not_processed: false } => IpcError::Status(status),
             Unanswered::Failed(error) => error,
         };
         Err(error)
+    }
+
+    /// An answer that the method is unknown says so if the server was built from another schema.
+    fn explain(&self, status: Status) -> Status {
+        let peer = self.connection.as_ref().map(|connection| &connection.peer);
+        let theirs = peer.and_then(|peer| peer.fingerprint(self.method.service()));
+        match theirs {
+            Some(theirs)
+                if status.code() == Code::Unimplemented
+                    && self.method.fingerprint() != 0
+                    && theirs != self.method.fingerprint() =>
+            {
+                let words = format!(
+                    "{}; the server was built from another schema of {} and may be older than this client",
+                    status.message(),
+                    self.method.service()
+                );
+                Status::new(Code::Unimplemented, words).with_metadata(status.metadata().clone())
+            }
+            _ => status,
+        }
     }
 
     fn lost(&self, lost: &Lost) -> IpcError {
