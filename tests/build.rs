@@ -6,5 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../proto/ipc/wire/v1/wire.proto");
     let services = ["../proto/test/probe.proto", "../proto/test/actor.proto"];
     ipc_codegen::compile_protos(&services, &["../proto"])?;
+    // What the README shows, for its code to be tested.
+    ipc_codegen::compile_protos(&["../proto/greeter.proto"], &["../proto"])?;
     Ok(())
 }

@@ -40,6 +40,9 @@ pub use client::shared::{ChannelState, StateChanges};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;
 pub use frame::FrameCodec;
+#[doc(no_inline)]
+pub use futures_core::Stream;
+pub use ipc_macros::ipc_service;
 pub use layer::{CallContext, ClientLayer, Next, ServerLayer};
 pub use metadata::Metadata;
 pub use peer::{PeerInfo, Schema};

@@ -15,3 +15,8 @@ pub mod setup;
 #[cfg(unix)]
 pub mod vectors;
 pub mod wire;
+
+/// The code in the project's README, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

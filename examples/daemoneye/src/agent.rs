@@ -3,19 +3,19 @@
 mod report;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc_runtime::{Channel, IpcError, Request, Response, Server, Status};
 
 use self::report::Reporter;
 use self::watch::Watch;
-use crate::alerts::{AlertLog, identity};
+use crate::alerts::{AlertLog, Identity};
 use crate::daemon::{self, Echo, Vitals};
 use crate::platform::StopRequest;
 use crate::proto::health::State;
 use crate::proto::{
-    Agent, AgentServer, DiagnosticsServer, GetHealthRequest, Health, ProcessMonitorClient, ProcessRecord,
+    Agent, AgentServer, DiagnosticsServer, GetHealthRequest, Health, ProcessMonitorClient,
     RecentAlertsRequest, RecentAlertsResponse,
 };
 use crate::settings::Flags;
@@ -99,13 +99,12 @@ impl Findings {
     }
 
     /// All processes that run are known.
-    fn complete(&self, running: &BTreeMap<u32, ProcessRecord>) {
+    fn complete(&self, running: &HashSet<Identity>) {
         let mut seen = self.lock();
         seen.complete = true;
         if let Some(failure) = seen.failure.take() {
             tracing::info!("watching again, after: {failure}");
         }
-        let running: HashSet<_> = running.values().map(identity).collect();
         seen.log.retain(|reported| running.contains(reported));
     }
 

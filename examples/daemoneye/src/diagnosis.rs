@@ -165,7 +165,7 @@ fn cause(problem: Problem, error: &IpcError, target: Target<'_>, file: &Endpoint
         },
         Problem::ConnectionLimit | Problem::WrongChecksum => {
             let said = said(error).unwrap_or("it does not say why");
-            format!("{program} at {endpoint} refuses this connection: {said}")
+            format!("{program} turns this connection away: {said}")
         }
         Problem::NoAnswer => format!("{program} at {endpoint} does not answer: {}", innermost(error)),
         Problem::WrongProgram => format!("what listens at {endpoint} does not speak as {program} does"),
@@ -318,7 +318,7 @@ mod tests {
             &limit,
             &socket(Holder::Listening),
             Problem::ConnectionLimit,
-            "procmond at /run/p.sock refuses this connection: 2 of 2 connections\n  \
+            "procmond turns this connection away: 2 of 2 connections\n  \
              remedy: end other clients, or raise ipc.max_connections and restart procmond",
         );
         let checksum = connecting(Status::failed_precondition("ieee here, castagnoli there").into());
@@ -326,7 +326,7 @@ mod tests {
             &checksum,
             &socket(Holder::Listening),
             Problem::WrongChecksum,
-            "procmond at /run/p.sock refuses this connection: ieee here, castagnoli there\n  \
+            "procmond turns this connection away: ieee here, castagnoli there\n  \
              remedy: pass `--crc castagnoli`, or set ipc.crc32_variant to the same on both sides",
         );
         let other =

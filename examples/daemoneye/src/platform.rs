@@ -54,10 +54,19 @@ pub fn current_user() -> String {
     return std::env::var("USERNAME").unwrap_or_else(|_| "unknown".into());
 }
 
+/// The users that this machine knows by name, where they can be listed.
+///
+/// On Windows sysinfo 0.40 reads through a null pointer where the system lists none; a process's
+/// user is its security identifier there.
+#[must_use]
+pub fn users() -> Option<sysinfo::Users> {
+    if cfg!(unix) { sysinfo::Users::new_with_refreshed_list().ok() } else { None }
+}
+
 /// The name and number of a Unix user.
 #[cfg(unix)]
 fn user_name(id: u32) -> String {
-    let users = sysinfo::Users::new_with_refreshed_list().ok();
+    let users = users();
     let text = id.to_string();
     users
         .as_ref()

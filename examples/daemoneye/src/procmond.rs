@@ -154,3 +154,65 @@ impl ProcessMonitor for Monitor {
         Ok(Response::new(result))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ipc_runtime::{Channel, Code};
+
+    use super::*;
+    use crate::client::all_processes;
+    use crate::proto::ProcessMonitorClient;
+    use crate::proto::process_event::Kind;
+
+    /// A client of a monitor whose frames are as small as they may be, over memory.
+    fn monitor() -> (ProcessMonitorClient, ProcessTable, watch::Sender<()>) {
+        let table = ProcessTable::with_max_age(Duration::from_hours(1)).unwrap();
+        let config = IpcConfig { max_frame_bytes: 4096, ..Default::default() };
+        let (running, stopping) = watch::channel(());
+        let monitor = ProcessMonitorServer::new(Monitor::new(table.clone(), &config, stopping));
+        let channel = Channel::in_memory(Server::builder().add_service(monitor));
+        (ProcessMonitorClient::new(channel), table, running)
+    }
+
+    #[tokio::test]
+    async fn all_pages_together_are_all_processes() {
+        let (client, table, _running) = monitor();
+        let processes =
+            all_processes(&client, ProcessFilter::default(), Duration::from_mins(1)).await.unwrap();
+        assert_eq!(processes[..], table.snapshot().await.unwrap()[..]);
+
+        let health = client.get_health(GetHealthRequest {}).await.unwrap().into_inner();
+        assert_eq!((health.program.as_str(), health.state()), ("procmond", State::Serving));
+        let bytes: usize = processes.iter().map(prost::Message::encoded_len).sum();
+        let lists = health.counters.iter().find(|counter| counter.name == "lists served").unwrap().value;
+        assert!(lists >= bytes.div_ceil(4096) as u64, "{bytes} bytes came in {lists} pages");
+    }
+
+    #[tokio::test]
+    async fn a_filter_that_means_nothing_is_an_invalid_argument() {
+        let (client, ..) = monitor();
+        let filter = ProcessFilter { executable_pattern: Some("[".into()), ..Default::default() };
+        let request = ListProcessesRequest { filter: Some(filter.clone()), ..Default::default() };
+        let listed = client.list_processes(request).await.unwrap_err();
+        let watched =
+            client.watch_processes(WatchProcessesRequest { filter: Some(filter) }).await.unwrap_err();
+        assert_eq!((listed.code(), watched.code()), (Code::InvalidArgument, Code::InvalidArgument));
+        assert_eq!(listed.to_string(), watched.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_watch_begins_with_what_runs_and_ends_when_the_daemon_stops() {
+        let (client, table, running) = monitor();
+        let mut events = client.watch_processes(WatchProcessesRequest::default()).await.unwrap().into_inner();
+        for process in table.snapshot().await.unwrap().iter() {
+            let event = events.message().await.unwrap().unwrap();
+            assert_eq!((event.kind(), event.process.as_ref()), (Kind::Running, Some(process)));
+        }
+        assert_eq!(events.message().await.unwrap().unwrap().kind(), Kind::Complete);
+        drop(running);
+        let end = events.message().await.unwrap_err();
+        assert_eq!((end.code(), end.message()), (Code::Unavailable, "procmond is stopping"));
+    }
+}

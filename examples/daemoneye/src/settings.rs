@@ -268,6 +268,7 @@ mod tests {
         assert_eq!(settings.agent_ipc(), IpcConfig { endpoint_path: "/a.sock".into(), ..expected });
     }
 
+    #[cfg(unix)]
     #[test]
     fn the_shipped_file_is_the_defaults() {
         let shipped = settings(include_str!("../daemoneye.yaml"), &[]).unwrap();

@@ -3,7 +3,6 @@
 //! It knows call ids and what a lost connection means for each call; whether a call is repeated is decided
 //! by its caller, and methods are strings here.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
@@ -16,6 +15,7 @@ use super::shared::Shared;
 use crate::connection::Connection;
 use crate::connection::call::{CallState, End, Lost, Next};
 use crate::connection::driver::{Ending, Side};
+use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
 use crate::metadata::Metadata;
@@ -37,7 +37,7 @@ pub(crate) struct ClientConnection {
 
 #[derive(Debug, Default)]
 struct Table {
-    calls: HashMap<u64, Entry>,
+    calls: ById<Entry>,
     last_opened: u64,
     /// No new calls: the server goes away, or the connection has ended.
     closed: bool,

@@ -63,7 +63,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            layer::run_single(self.layers(), context(metadata), make).await
+            Box::pin(layer::run_single(self.layers(), context(metadata), make)).await
         })
         .await
     }

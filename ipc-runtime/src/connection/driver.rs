@@ -136,14 +136,21 @@ impl<S: Side> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             self.drive_writes(cx);
+            let taken = match self.take_frames() {
+                Ok(taken) => taken,
+                Err(ending) => return Poll::Ready(ending),
+            };
+            // After the frames: the last of them may be what the end waited for.
             if let Poll::Ready(ending) = self.side.poll_end(cx) {
                 return Poll::Ready(ending);
             }
-            let progress = match self.take_frames() {
-                Ok(()) => self.poll_read(cx),
-                Err(ending) => return Poll::Ready(ending),
-            };
-            match progress {
+            if taken > 1 {
+                // Those whom the frames have woken run first, and what they send leaves together.
+                self.connection.writer.hold();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending),
                 Poll::Pending => {
@@ -171,25 +178,29 @@ impl<S: Side> Driver<S> {
         }
     }
 
-    /// Takes every whole frame off the buffer, unless too many replies wait.
-    fn take_frames(&mut self) -> Result<(), Ending> {
+    /// Takes every whole frame off the buffer, unless too many replies wait; returns how many.
+    fn take_frames(&mut self) -> Result<usize, Ending> {
+        let mut taken = 0;
         while !self.connection.writer.is_reply_bound() {
             match self
                 .codec
                 .decode_frame(&mut self.buffer)
                 .and_then(|frame| frame.map(wire::decode).transpose())
             {
-                Ok(Some(envelope)) => self.on_envelope(envelope)?,
+                Ok(Some(envelope)) => {
+                    taken += 1;
+                    self.on_envelope(envelope)?;
+                }
                 Ok(None) => {
                     self.clock.note_buffer(self.buffer.is_empty());
-                    return Ok(());
+                    return Ok(taken);
                 }
                 Err(error) => return Err(Ending::frame(error)),
             }
         }
         // What waits in the buffer now waits for this side.
         self.clock.frame_began = None;
-        Ok(())
+        Ok(taken)
     }
 
     fn on_envelope(&mut self, envelope: Envelope) -> Result<(), Ending> {

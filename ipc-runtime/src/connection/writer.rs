@@ -25,6 +25,9 @@ const KEPT_BYTES: usize = 256 * 1024;
 /// Reading stops while more than this many Pongs and refusals wait to be written.
 const MAX_REPLIES: usize = 64;
 
+/// What is held back for the driver's turn is written at once from here on.
+const HELD_BYTES: usize = 64 * 1024;
+
 /// How often one writer takes up what was added meanwhile.
 const MAX_ROUNDS: usize = 16;
 
@@ -61,6 +64,8 @@ struct Queue {
     replies: usize,
     /// Somebody writes, or the driver will go on when the socket is writable.
     flushing: bool,
+    /// The driver has woken several tasks and flushes when they have had their turn.
+    held: bool,
     ended: bool,
     failure: Option<io::Error>,
 }
@@ -97,6 +102,7 @@ impl Writer {
             written: 0,
             replies: 0,
             flushing: false,
+            held: false,
             ended: false,
             failure: None,
         };
@@ -148,9 +154,19 @@ impl Writer {
         }
     }
 
-    /// Writes what can be written now, unless somebody does already.
+    /// Until the driver's next turn, small things that are flushed wait for it: it has just woken several tasks, and
+    /// what they append leaves together.
+    pub(crate) fn hold(&self) {
+        lock(&self.queue).held = true;
+    }
+
+    /// Writes what can be written now, unless somebody does already or the driver is about to.
     pub(crate) fn flush(&self) {
-        if lock(&self.queue).start() {
+        let claimed = {
+            let mut queue = lock(&self.queue);
+            !(queue.held && queue.buffer.len() < HELD_BYTES) && queue.start()
+        };
+        if claimed {
             let waker = lock(&self.driver).clone();
             match waker {
                 Some(waker) => {
@@ -176,6 +192,7 @@ impl Writer {
         }
         let (claimed, flushing) = {
             let mut queue = lock(&self.queue);
+            queue.held = false;
             (queue.start(), queue.flushing)
         };
         if claimed {
@@ -248,7 +265,10 @@ impl Writer {
                 Poll::Pending => return Flushed::Blocked,
             }
             let mut queue = lock(&self.queue);
-            queue.replies -= std::mem::take(&mut sink.replies_in_out);
+            if queue.replied(std::mem::take(&mut sink.replies_in_out)) {
+                // It has left frames lie, and no event of the socket tells it to go on.
+                self.wake_driver();
+            }
             if queue.buffer.is_empty() {
                 queue.flushing = false;
                 drop(queue);
@@ -277,6 +297,13 @@ impl Queue {
     /// Claims the writing, if there is something to write and nobody does.
     fn start(&mut self) -> bool {
         !self.buffer.is_empty() && !std::mem::replace(&mut self.flushing, true)
+    }
+
+    /// Counts replies that were written; `true` if reading had stopped for them and may go on.
+    const fn replied(&mut self, written: usize) -> bool {
+        let stopped = self.replies > MAX_REPLIES;
+        self.replies -= written;
+        stopped && self.replies <= MAX_REPLIES
     }
 
     fn fail(&mut self, error: io::Error) {

@@ -4,7 +4,6 @@
 //!
 //! [`dispatch`]: super::dispatch
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::dispatch::{Around, ServerCall, Slot};
 use crate::connection::Connection;
 use crate::connection::call::{CallState, End, Lost};
 use crate::connection::driver::{Ending, Side};
+use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
 use crate::layer::Path;
@@ -36,7 +36,7 @@ pub(crate) struct ServerConnection {
 
 #[derive(Debug, Default)]
 struct Calls {
-    running: HashMap<u64, Arc<CallState>>,
+    running: ById<Arc<CallState>>,
     /// The highest id that was accepted; what a `GoAway` says.
     last_accepted: u64,
     /// No call above this is accepted: a `GoAway` said so.

@@ -103,7 +103,8 @@ impl ServerCall {
                     return make(metadata).await;
                 }
                 let (layers, context) = around.context(metadata, deadline);
-                layer::run_single(&layers, context, make).await
+                // Boxed, so that calls without layers stay small.
+                Box::pin(layer::run_single(&layers, context, make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;
@@ -129,7 +130,8 @@ impl ServerCall {
                     return make(metadata).await;
                 }
                 let (layers, context) = around.context(metadata, deadline);
-                layer::run_single(&layers, context, make).await
+                // Boxed, so that calls without layers stay small.
+                Box::pin(layer::run_single(&layers, context, make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;
@@ -155,7 +157,7 @@ impl ServerCall {
                     return make(metadata, Metadata::new()).await;
                 }
                 let (layers, context) = around.context(metadata, deadline);
-                reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make).await
+                Box::pin(reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;
@@ -184,7 +186,7 @@ impl ServerCall {
                     return make(metadata, Metadata::new()).await;
                 }
                 let (layers, context) = around.context(metadata, deadline);
-                reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make).await
+                Box::pin(reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.finish(outcome).await;

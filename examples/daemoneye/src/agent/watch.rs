@@ -1,7 +1,7 @@
 //! The agent's view of procmond: follows its events, checks each process as it comes, hashes new ones on
 //! a schedule, and begins again when procmond went away and came back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Findings;
 use super::report::Reporter;
-use crate::alerts::identity;
+use crate::alerts::{Identity, identity};
 use crate::proto::process_event::Kind;
 use crate::proto::{
     DetectionTask, ProcessEvent, ProcessFilter, ProcessMonitorClient, ProcessRecord, TaskType,
@@ -30,9 +30,8 @@ pub(super) struct Watch {
     rules: RuleSet,
     findings: Arc<Findings>,
     reporter: Reporter,
-    /// What runs, as procmond last described it.
-    running: BTreeMap<u32, ProcessRecord>,
-    /// Those of `running` whose executables have to be hashed.
+    running: HashSet<Identity>,
+    /// The ids of those whose executables have to be hashed.
     unhashed: BTreeSet<u32>,
 }
 
@@ -58,7 +57,7 @@ impl Watch {
         findings: Arc<Findings>,
         reporter: Reporter,
     ) -> Self {
-        Self { monitor, rules, findings, reporter, running: BTreeMap::new(), unhashed: BTreeSet::new() }
+        Self { monitor, rules, findings, reporter, running: HashSet::new(), unhashed: BTreeSet::new() }
     }
 
     /// Watches for ever, and returns only when nothing can be reported any more.
@@ -110,12 +109,13 @@ impl Watch {
             (Kind::Running | Kind::Started | Kind::Changed, Some(process)) => {
                 self.report(&process)?;
                 self.unhashed.insert(process.pid);
-                self.running.insert(process.pid, process);
+                self.running.insert(identity(&process));
             }
             (Kind::Exited, Some(process)) => {
-                self.running.remove(&process.pid);
+                let exited = identity(&process);
+                self.running.remove(&exited);
                 self.unhashed.remove(&process.pid);
-                self.findings.lock().log.retain(|reported| *reported != identity(&process));
+                self.findings.lock().log.retain(|reported| *reported != exited);
             }
             (Kind::Complete, _) => {
                 self.findings.complete(&self.running);
@@ -151,6 +151,9 @@ impl Watch {
                     continue;
                 }
             };
+            if let Some(error) = &hashed.error_message {
+                tracing::warn!("some executables were not hashed: {error}");
+            }
             hashed.processes.iter().try_for_each(|process| self.report(process))?;
         }
         Ok(())

@@ -75,7 +75,9 @@ async fn a_wrong_checksum_names_the_right_one() {
     let error = test(&place, &["--crc", "ieee"]).await.failure();
     let endpoint = place.procmond();
     assert!(
-        error.starts_with(&format!("daemoneye-cli: procmond at {endpoint} refuses this connection: ")),
+        error.starts_with(&format!(
+            "daemoneye-cli: procmond turns this connection away: refused by {endpoint}: "
+        )),
         "{error}"
     );
     assert!(error.contains("ieee") && error.contains("castagnoli"), "{error}");
@@ -102,7 +104,9 @@ async fn a_full_daemon_is_named_with_its_limit() {
     let error = test(&place, &[]).await.failure();
     let endpoint = place.procmond();
     assert!(
-        error.starts_with(&format!("daemoneye-cli: procmond at {endpoint} refuses this connection: ")),
+        error.starts_with(&format!(
+            "daemoneye-cli: procmond turns this connection away: refused by {endpoint}: "
+        )),
         "{error}"
     );
     assert!(

@@ -25,6 +25,8 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 pub(super) struct Outbound<S: Stream> {
     stream: Pin<Box<S>>,
     finished: bool,
+    /// The server has been told so on this connection.
+    half_closed: bool,
     /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
     held: VecDeque<S::Item>,
     held_bytes: usize,
@@ -69,7 +71,15 @@ where
 {
     pub(super) fn new(stream: S) -> Self {
         let stream = Box::pin(stream);
-        Self { stream, finished: false, held: VecDeque::new(), held_bytes: 0, sent: 0, complete: true }
+        Self {
+            stream,
+            finished: false,
+            half_closed: false,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            sent: 0,
+            complete: true,
+        }
     }
 
     /// Whether all items taken so far are still at hand.
@@ -80,6 +90,7 @@ where
     /// Makes ready to send everything again on another connection.
     pub(super) const fn rewind(&mut self) {
         self.sent = 0;
+        self.half_closed = false;
     }
 
     /// Sends items until the stream ends or the call is over.
@@ -93,18 +104,19 @@ where
     /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
         loop {
+            if self.complete && lane.state.is_answered() {
+                self.let_go();
+            }
+            if self.sent == self.held.len() && !self.fetch(lane).await {
+                return Ok(());
+            }
+            // The end of the stream needs no credit, so it is known first.
             let ready = poll_fn(|cx| {
                 let ready = lane.state.poll_credit(cx);
                 flush_if_pending(lane, &ready);
                 ready
             });
             if !ready.await {
-                return Ok(());
-            }
-            if self.complete && lane.state.is_answered() {
-                self.let_go();
-            }
-            if self.sent == self.held.len() && !self.fetch(lane).await {
                 return Ok(());
             }
             if !self.send_next(lane).await? {
@@ -115,8 +127,10 @@ where
 
     /// Takes the stream's next item into `held`; `false` where there is none, or none is wanted any more.
     async fn fetch(&mut self, lane: &Lane) -> bool {
-        let next = if self.finished { Fetched::End } else { poll_fn(|cx| self.poll_item(cx, lane)).await };
-        match next {
+        if self.half_closed {
+            return false;
+        }
+        match poll_fn(|cx| self.poll_item(cx, lane)).await {
             Fetched::Item(item) => {
                 self.held_bytes += item.encoded_len();
                 self.held.push_back(item);
@@ -125,6 +139,7 @@ where
             Fetched::Unwanted => false,
             Fetched::End => {
                 self.finished = true;
+                self.half_closed = true;
                 lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
                 false
             }
@@ -134,6 +149,9 @@ where
     fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched<S::Item>> {
         if lane.state.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
+        }
+        if self.finished {
+            return Poll::Ready(Fetched::End);
         }
         let item = self.stream.as_mut().poll_next(cx);
         flush_if_pending(lane, &item);

@@ -66,7 +66,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            layer::run_streaming(self.layers(), context(metadata), make).await
+            Box::pin(layer::run_streaming(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -110,7 +110,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            layer::run_single(self.layers(), context(metadata), make).await
+            Box::pin(layer::run_single(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -158,7 +158,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            layer::run_streaming(self.layers(), context(metadata), make).await
+            Box::pin(layer::run_streaming(self.layers(), context(metadata), make)).await
         })
         .await
     }

@@ -228,6 +228,7 @@ async fn a_server_that_shuts_down_refuses_who_comes() {
     real.probe.release(1);
     raw.answered(1).await;
     raw.ends().await;
+    drop((raw, early, late));
     assert_eq!(real.stopped().await.calls_cut, 0);
 }
 
