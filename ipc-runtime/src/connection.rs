@@ -105,7 +105,11 @@ impl Connection {
     ) -> Result<u64, Refusal> {
         loop {
             match self.writer.append(Class::Call, &mut write) {
-                Err(Refusal::Full) => self.writer.room().await,
+                Err(Refusal::Full) => {
+                    // What fills the queue may be a frame that nobody has begun to write.
+                    self.writer.flush();
+                    self.writer.room().await;
+                }
                 other => {
                     self.writer.flush();
                     return other;

@@ -3,6 +3,8 @@
 #[cfg(unix)]
 pub mod clock;
 #[cfg(unix)]
+pub mod feed;
+#[cfg(unix)]
 pub mod probe;
 #[cfg(unix)]
 pub mod raw;

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::wire::{self, Body, Checksum, Close, Envelope, GoAway, Hello, Open};
 
 /// Longer than anything takes that works, on any machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -109,12 +109,20 @@ impl RawPeer {
         self.stream.shutdown().await.expect("a stream to shut down");
     }
 
-    /// Reads raw bytes, at most `limit`.
-    pub async fn read_some(&mut self, limit: usize) -> usize {
-        let mut limited = (&mut self.stream).take(limit as u64);
-        let read = soon("bytes", limited.read_buf(&mut self.input)).await.expect("a stream");
-        assert!(read > 0, "the stream ended where bytes should come");
-        read
+    /// Reads at least so many raw bytes, to be taken as frames later.
+    pub async fn read_some(&mut self, bytes: usize) {
+        let enough = self.input.len() + bytes;
+        while self.input.len() < enough {
+            let read = soon("bytes", self.stream.read_buf(&mut self.input)).await.expect("a stream");
+            assert!(read > 0, "the stream ended where bytes should come");
+        }
+    }
+
+    /// How many bytes have come that nobody has read.
+    pub async fn unread(&mut self) -> usize {
+        crate::clock::settle().await;
+        _ = self.stream.try_read_buf(&mut self.input);
+        self.input.len()
     }
 
     /// The next frame's message, `None` at the end of the stream.

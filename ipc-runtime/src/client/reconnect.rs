@@ -134,7 +134,8 @@ impl Refused {
 
     /// The error of a call that needed this connection.
     pub(crate) fn to_error(&self, endpoint: &Arc<str>) -> IpcError {
-        if let IpcError::Status(status) = &*self.error {
+        // A server that broke the protocol has refused nothing: its connection is lost as any other.
+        if let (IpcError::Status(status), io::ErrorKind::ConnectionRefused) = (&*self.error, self.kind) {
             // The server's own words, and its code; only what was being done is added.
             let words = format!("refused by {endpoint}: {}", status.message());
             return IpcError::Status(Status::new(status.code(), words).not_processed());
@@ -216,14 +217,13 @@ async fn greet(
         Ok(body) => return Err(Refused::local(IpcError::Encode(format!("unexpected {}", body.name())))),
         Err(ending) => {
             written.map_err(Refused::local)?;
-            return Err(turn_away(stream, ending));
+            return Err(turn_away(stream, config, ending));
         }
     };
     let agreed = match Agreed::check(config, window, &hello) {
         Ok(agreed) => agreed,
         Err(status) => {
-            let encoder = Encoder::new(config.crc32_variant, config.max_frame_bytes);
-            tokio::spawn(see_off(stream, Some(encoder), status.clone()));
+            tokio::spawn(see_off(stream, later_frames(config), status.clone()));
             let go_away = GoAway { status: Some(crate::wire::WireStatus::of(&status)), ..GoAway::default() };
             return Err(Refused::by_server(go_away));
         }
@@ -236,15 +236,20 @@ async fn greet(
 }
 
 /// The server's first frame was wrong: it is told so, and the attempt has failed.
-fn turn_away(stream: ByteStream, ending: Ending) -> Refused {
+fn turn_away(stream: ByteStream, config: &IpcConfig, ending: Ending) -> Refused {
     if let Some(status) = ending.go_away {
-        tokio::spawn(see_off(stream, None, *status));
+        tokio::spawn(see_off(stream, later_frames(config), *status));
     }
     Refused::local(ending.cause)
 }
 
-async fn see_off(stream: ByteStream, encoder: Option<Encoder>, status: Status) {
-    handshake::refuse(stream.input, stream.output, encoder.as_ref(), &status, Duration::ZERO).await;
+/// This side has said Hello: what it says now has the configured checksum.
+const fn later_frames(config: &IpcConfig) -> Encoder {
+    Encoder::new(config.crc32_variant, config.max_frame_bytes)
+}
+
+async fn see_off(stream: ByteStream, encoder: Encoder, status: Status) {
+    handshake::refuse(stream.input, stream.output, Some(&encoder), &status, Duration::ZERO).await;
 }
 
 fn timed_out(what: &str, limit: Duration) -> IpcError {

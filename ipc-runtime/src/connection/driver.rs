@@ -136,20 +136,21 @@ impl<S: Side> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             self.drive_writes(cx);
+            let taken = match self.take_frames() {
+                Ok(taken) => taken,
+                Err(ending) => return Poll::Ready(ending),
+            };
+            // After the frames: the last of them may be what the end waited for.
             if let Poll::Ready(ending) = self.side.poll_end(cx) {
                 return Poll::Ready(ending);
             }
-            let progress = match self.take_frames() {
-                Ok(taken) if taken > 1 => {
-                    // Those whom the frames have woken run first, and what they send leaves together.
-                    self.connection.writer.hold();
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Ok(_) => self.poll_read(cx),
-                Err(ending) => return Poll::Ready(ending),
-            };
-            match progress {
+            if taken > 1 {
+                // Those whom the frames have woken run first, and what they send leaves together.
+                self.connection.writer.hold();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending),
                 Poll::Pending => {

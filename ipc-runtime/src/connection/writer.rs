@@ -265,7 +265,10 @@ impl Writer {
                 Poll::Pending => return Flushed::Blocked,
             }
             let mut queue = lock(&self.queue);
-            queue.replies -= std::mem::take(&mut sink.replies_in_out);
+            if queue.replied(std::mem::take(&mut sink.replies_in_out)) {
+                // It has left frames lie, and no event of the socket tells it to go on.
+                self.wake_driver();
+            }
             if queue.buffer.is_empty() {
                 queue.flushing = false;
                 drop(queue);
@@ -294,6 +297,13 @@ impl Queue {
     /// Claims the writing, if there is something to write and nobody does.
     fn start(&mut self) -> bool {
         !self.buffer.is_empty() && !std::mem::replace(&mut self.flushing, true)
+    }
+
+    /// Counts replies that were written; `true` if reading had stopped for them and may go on.
+    const fn replied(&mut self, written: usize) -> bool {
+        let stopped = self.replies > MAX_REPLIES;
+        self.replies -= written;
+        stopped && self.replies <= MAX_REPLIES
     }
 
     fn fail(&mut self, error: io::Error) {

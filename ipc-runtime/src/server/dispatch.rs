@@ -241,27 +241,38 @@ impl Slot {
     }
 
     /// Runs `work` until it is done, the call is cancelled, or its deadline passes. The work is dropped before
-    /// this returns.
+    /// this returns. Work that did not hear that it was cancelled or late is so all the same.
     async fn watch<T>(
         &self,
         deadline: Option<Instant>,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Outcome<T> {
         let mut work = pin!(work);
+        let over = |cx: &mut Context<'_>| {
+            self.state.poll_over(cx).map(|end| match end {
+                End::Cancelled(status) => Outcome::Cancelled(status),
+                _ => Outcome::Lost,
+            })
+        };
         let work = poll_fn(|cx| {
-            if let Poll::Ready(end) = self.state.poll_over(cx) {
-                return Poll::Ready(match end {
-                    End::Cancelled(status) => Outcome::Cancelled(status),
-                    _ => Outcome::Lost,
-                });
+            if let Poll::Ready(over) = over(cx) {
+                return Poll::Ready(over);
             }
-            work.as_mut().poll(cx).map(Outcome::Done)
+            let done = ready!(work.as_mut().poll(cx));
+            match over(cx) {
+                Poll::Pending => Poll::Ready(Outcome::Done(done)),
+                over => over,
+            }
         });
         match deadline {
             None => work.await,
             Some(deadline) => {
                 let work = deadline::scope(deadline, work);
-                tokio::time::timeout_at(deadline, work).await.unwrap_or(Outcome::Expired)
+                match tokio::time::timeout_at(deadline, work).await {
+                    Ok(Outcome::Done(_)) if Instant::now() >= deadline => Outcome::Expired,
+                    Ok(outcome) => outcome,
+                    Err(_) => Outcome::Expired,
+                }
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_core::Stream;
@@ -62,8 +62,13 @@ impl Reply {
         headers.merge(own);
         self.send_headers(&headers)?;
         let mut stream = pin!(stream);
-        while let Some(item) = poll_fn(|cx| self.poll_answer(cx, stream.as_mut())).await {
-            self.send_item(&item?).await?;
+        while let Some(item) = poll_fn(|cx| self.flush_if_pending(stream.as_mut().poll_next(cx))).await {
+            let item = item?;
+            // The end of the stream, or its failure, needs no credit.
+            if !poll_fn(|cx| self.flush_if_pending(self.state.poll_credit(cx))).await {
+                break;
+            }
+            self.send_item(&item).await?;
         }
         Ok(Streamed(trailers))
     }
@@ -79,21 +84,12 @@ impl Reply {
         }
     }
 
-    /// The handler's next item, once credit allows one. Everything appended so far leaves before this waits.
-    fn poll_answer<R>(
-        &self,
-        cx: &mut Context<'_>,
-        stream: Pin<&mut impl Stream<Item = Result<R, Status>>>,
-    ) -> Poll<Option<Result<R, Status>>> {
-        let next = match self.state.poll_credit(cx) {
-            Poll::Ready(true) => stream.poll_next(cx),
-            Poll::Ready(false) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        };
-        if next.is_pending() {
+    /// Items are written together: everything appended so far leaves before this waits.
+    fn flush_if_pending<T>(&self, poll: Poll<T>) -> Poll<T> {
+        if poll.is_pending() {
             self.owner.connection.writer.flush();
         }
-        next
+        poll
     }
 
     async fn send_item(&self, item: &impl Message) -> Result<(), Status> {

@@ -3,4 +3,10 @@
 
 #![cfg(unix)]
 
+mod calls;
+mod credit;
+mod deadlines;
+mod ending;
 mod frames;
+mod hello;
+mod messages;

@@ -93,18 +93,19 @@ where
     /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
         loop {
+            if self.complete && lane.state.is_answered() {
+                self.let_go();
+            }
+            if self.sent == self.held.len() && !self.fetch(lane).await {
+                return Ok(());
+            }
+            // The end of the stream needs no credit, so it is known first.
             let ready = poll_fn(|cx| {
                 let ready = lane.state.poll_credit(cx);
                 flush_if_pending(lane, &ready);
                 ready
             });
             if !ready.await {
-                return Ok(());
-            }
-            if self.complete && lane.state.is_answered() {
-                self.let_go();
-            }
-            if self.sent == self.held.len() && !self.fetch(lane).await {
                 return Ok(());
             }
             if !self.send_next(lane).await? {

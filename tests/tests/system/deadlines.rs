@@ -1,0 +1,4 @@
+//! Section 7: deadlines and cancellation.
+
+mod client;
+mod server;

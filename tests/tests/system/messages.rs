@@ -1,0 +1,4 @@
+//! Section 4: messages, which of them end the connection, and which are ignored.
+
+mod client;
+mod server;
