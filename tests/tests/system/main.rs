@@ -3,17 +3,20 @@
 
 #![cfg(unix)]
 
+mod activation;
 mod actors;
 mod binding;
 mod calls;
 mod client_states;
-mod directory;
 mod credit;
 mod deadlines;
+mod directory;
 mod ending;
 mod frames;
 mod hello;
+mod ledger;
 mod load;
 mod messages;
 mod peers;
 mod race;
+mod schema;
