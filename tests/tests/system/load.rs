@@ -103,7 +103,7 @@ async fn a_flood_of_connections_is_not_noticed_by_served_clients() {
         let (mut kept, mut connections) = (VecDeque::new(), 0);
         // Until it has not been noticed often enough, unless it has been.
         let deadline = Instant::now() + Duration::from_secs(30);
-        while (connections < 2000 || calls.load(Ordering::Relaxed) < 200) && Instant::now() < deadline {
+        while (connections < 10_000 || calls.load(Ordering::Relaxed) < 200) && Instant::now() < deadline {
             // Some stay, most go at once.
             kept.push_back(UnixStream::connect(&path).expect("a queue that moves on"));
             connections += 1;
