@@ -10,3 +10,5 @@ mod ending;
 mod frames;
 mod hello;
 mod messages;
+mod reconnect;
+mod retry;
