@@ -153,7 +153,7 @@ impl Invocation {
         let error = match unanswered {
             Unanswered::Lost(lost) => {
                 let harmless = self.method.level() != Idempotency::Unknown;
-                if may && (!lost.sent || harmless) {
+                if may && !lost.begun && (!lost.sent || harmless) {
                     self.progress.sent.store(lost.sent, Ordering::Relaxed);
                     self.wish.again();
                     return Ok(());

@@ -37,6 +37,8 @@ pub(crate) struct Lost {
     pub(crate) cause: Arc<IpcError>,
     /// Whether the server can have seen the request.
     pub(crate) sent: bool,
+    /// Headers or an item of the answer have arrived.
+    pub(crate) begun: bool,
 }
 
 /// The state of a call on this side of the connection.

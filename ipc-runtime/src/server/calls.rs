@@ -228,7 +228,7 @@ impl ServerSide {
         drop(calls);
         // They stay on the books until their handlers have really ended.
         for state in running {
-            state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent: true }));
+            state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent: true, begun: false }));
         }
     }
 }

@@ -44,9 +44,10 @@ async fn an_open_that_was_not_written_completely_is_sent_again() {
 async fn an_open_above_the_farewells_id_is_sent_again_whatever_the_farewell_says() {
     for code in [code::UNAVAILABLE, code::INTERNAL, code::DATA_LOSS] {
         let played = Played::start();
-        let (first, second) = (METHODS[0](&played), METHODS[0](&played));
+        let first = METHODS[0](&played);
         let mut raw = played.server.greeted().await;
         raw.opened(1).await;
+        let second = METHODS[0](&played);
         raw.opened(2).await;
         raw.send_all([(0, wire::go_away(code, 1))]).await;
         raw.half_close().await;
@@ -142,6 +143,21 @@ async fn a_call_whose_answer_has_begun_is_never_sent_again() {
         assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, true));
         assert!(played.server.nobody_comes().await);
     }
+    // Nor where the caller has seen nothing of it.
+    for begun in [wire::Headers::default().into(), Body::from(wire::item(note(4)))] {
+        let played = Played::start();
+        let call = METHODS[2](&played);
+        let mut raw = played.server.greeted().await;
+        raw.opened(1).await;
+        raw.send(1, begun).await;
+        raw.half_close().await;
+        failed(done(call).await, Code::Unavailable, true);
+        assert!(played.server.nobody_comes().await);
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_answer_that_has_not_begun_is_asked_for_again() {
     let played = Played::start();
     let call = played.call(async |client: ProbeClient| client.count(Sizes::default()).await);
     let mut raw = played.server.greeted().await;
