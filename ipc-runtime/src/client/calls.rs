@@ -53,6 +53,8 @@ struct Entry {
     /// Where its `Open` ends in the stream: once that much is written, the server can have seen it.
     open_end: u64,
     answer_begun: bool,
+    /// The server has been told that nobody waits for the call.
+    cancelled: bool,
 }
 
 /// Why a call could not be opened on a connection.
@@ -153,13 +155,17 @@ impl ClientConnection {
         table.last_opened = id;
         let state = Arc::new(self.connection.call_state());
         let open_end = offset + (buffer.len() - before) as u64;
-        table.calls.insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false });
+        table
+            .calls
+            .insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false, cancelled: false });
         Ok(Ok(ClientCall { connection: Arc::clone(self), id, state }))
     }
 
     /// Cancels a call that nobody waits for any more, unless it is over.
-    fn cancel(&self, id: u64) {
-        if lock(&self.table).calls.contains_key(&id) {
+    pub(crate) fn cancel(&self, id: u64) {
+        let cancelled =
+            lock(&self.table).calls.get_mut(&id).map(|entry| std::mem::replace(&mut entry.cancelled, true));
+        if cancelled == Some(false) {
             self.connection.send(Class::Control, id, Body::Cancel(Empty {}));
         }
     }
@@ -288,7 +294,8 @@ impl Side for ClientSide {
         drop(table);
         let cause = Arc::new(IpcError::Status(status));
         for (_, entry) in refused {
-            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(&cause), sent: false }));
+            let begun = entry.answer_begun;
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(&cause), sent: false, begun }));
         }
         if let Some(channel) = self.channel.upgrade() {
             channel.on_lost(&self.connection, true, self.retry_after_ms, &cause);
@@ -318,7 +325,8 @@ impl Side for ClientSide {
         drop(table);
         for (id, entry) in calls {
             let sent = entry.open_end <= written && id <= last;
-            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent }));
+            let begun = entry.answer_begun;
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent, begun }));
         }
         if let Some(channel) = self.channel.upgrade() {
             channel.on_lost(&self.connection, self.graceful, self.retry_after_ms, cause);

@@ -9,6 +9,8 @@ mod deadlines;
 mod ending;
 mod frames;
 mod hello;
+mod legacy;
+mod limits;
 mod messages;
 mod reconnect;
 mod retry;

@@ -60,7 +60,7 @@ impl Lane {
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
         self.state.put_end(End::Cancelled(status));
-        self.connection.connection.send(Class::Control, self.id, Body::Cancel(Empty {}));
+        self.connection.cancel(self.id);
     }
 }
 
