@@ -8,8 +8,9 @@ mod client;
 mod server;
 mod service;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::quote;
+use syn::LitInt;
 
 use crate::model::{Package, Service};
 
@@ -41,4 +42,16 @@ fn artefacts(service: &Service) -> TokenStream {
 /// The one path that generated code names.
 fn runtime() -> TokenStream {
     quote!(::ipc_runtime::codegen)
+}
+
+/// A service's fingerprint, as one reads such numbers.
+fn fingerprint(service: &Service) -> LitInt {
+    let digits = format!("{:016x}", service.fingerprint);
+    let (high, low) = digits.split_at(8);
+    let (groups, rest) = (high.split_at(4), low.split_at(4));
+    let text = match service.fingerprint {
+        0 => "0".to_owned(),
+        _ => format!("0x{}_{}_{}_{}", groups.0, groups.1, rest.0, rest.1),
+    };
+    LitInt::new(&text, Span::call_site())
 }

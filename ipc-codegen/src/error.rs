@@ -62,8 +62,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Why no code was generated. Its `Display` lists everything that is wrong, not the first thing alone.
-#[derive(Debug)]
+/// Why no code was generated. Its text lists everything that is wrong, not the first thing alone.
 pub struct Error {
     diagnostics: Vec<String>,
     source: Option<std::io::Error>,
@@ -101,6 +100,13 @@ impl From<Vec<Mistake>> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.diagnostics.join("\n"))
+    }
+}
+
+/// The same text, for Rust shows this form when a build script's `main` returns the error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

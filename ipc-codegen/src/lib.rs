@@ -10,9 +10,12 @@
 //! Nothing has to be installed: the schema is compiled by [protox](https://docs.rs/protox), messages are made by
 //! [prost](https://docs.rs/prost), and the stubs stand beside them, in the same module:
 //!
-//! ```ignore
+//! ```text
 //! pub mod greeter { ipc_runtime::include_proto!("greeter.v1"); }
 //! ```
+//!
+//! A program that includes them itself, and not through a library, puts `#[allow(dead_code)]` above that `mod`: no
+//! program uses everything that its schema describes.
 //!
 //! Options are on [`Config`]; names that clash are told apart as [`naming`] says.
 //!
@@ -31,7 +34,7 @@ pub mod validate;
 
 pub use error::{Error, Mistake};
 #[cfg(feature = "proto")]
-pub use proto::{Config, compile_protos, configure};
+pub use proto::{Config, compile_protos, configure, protoc_plugin};
 
 /// Model, validate, emit: the stubs of all services of a package.
 ///

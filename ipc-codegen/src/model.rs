@@ -23,6 +23,8 @@ pub struct Service {
     pub origin: Origin,
     /// The name on the wire, with its package: `greeter.v1.Greeter`.
     pub wire_name: String,
+    /// Equal for equal schemas; 0 where the schema isn't known.
+    pub fingerprint: u64,
     /// The trait's name; diagnostics point at its span.
     pub ident: Ident,
     /// The client's name.

@@ -1,16 +1,20 @@
 //! From `.proto` files to Rust files: the front end of build scripts.
 //!
-//! Owns the order of the steps, [`generate`]. Must not know how any of them is done, nor how options are given
-//! ([`config`]).
+//! Owns the order of the steps, [`generate`]. Must not know how any of them is done, how options are given ([`config`]),
+//! nor where schemas come from and files go ([`output`], [`plugin`]).
 
 mod comments;
 mod config;
 mod convert;
+mod editions;
+mod fingerprint;
 mod markdown;
 mod messages;
 mod names;
 mod options;
+mod output;
 mod paths;
+mod plugin;
 mod render;
 mod schema;
 
@@ -26,6 +30,7 @@ pub use self::config::Config;
 use self::convert::Converter;
 use self::names::{Names, Rules};
 use self::options::Options;
+pub use self::plugin::protoc_plugin;
 use crate::error::{Error, Mistake};
 use crate::model::Package;
 
@@ -51,8 +56,13 @@ fn generate(
     mut options: Options,
 ) -> Result<BTreeMap<Module, String>, Error> {
     accepted(std::mem::take(&mut options.mistakes))?;
-    let rules = Rules { external: &options.external, retain_enum_prefix: options.retain_enum_prefix };
+    let rules = Rules {
+        external: &options.external,
+        retain_enum_prefix: options.retain_enum_prefix,
+        nested: options.nested,
+    };
     let names = Names::find(&set.file, &rules)?;
+    let fingerprints = fingerprint::all(&set.file);
     let comments = Comments::take(&mut set);
     let (sources, files) =
         (sources(&set.file), set.file.iter().map(|file| file.name().to_owned()).collect::<Vec<_>>());
@@ -62,6 +72,7 @@ fn generate(
         options: &options,
         comments: &comments,
         names: &names,
+        fingerprints: &fingerprints,
         files: &files,
         mistakes: Vec::new(),
     };
@@ -71,7 +82,9 @@ fn generate(
     for (module, text) in messages.modules {
         let stubs = stubs.remove(&module).unwrap_or_default();
         let sources = sources.get(&module).map_or(&[][..], Vec::as_slice);
-        texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+        if options.wants(sources) {
+            texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+        }
     }
     Ok(texts)
 }

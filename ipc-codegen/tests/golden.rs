@@ -59,12 +59,24 @@ fn generated(trap: &str, file: &str, config: Config) -> String {
     fs::read_to_string(directory.path().join(file)).expect("a generated file")
 }
 
+/// From `<trap>.binpb`, the schema as `protoc` has compiled it.
+fn by_descriptor_set(trap: &str, file: &str) -> String {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    configure()
+        .out_dir(directory.path())
+        .compile_descriptor_set(format!("{ROOT}/../proto/traps/{trap}.binpb"))
+        .unwrap_or_else(|error| panic!("{trap}: {error}"));
+    fs::read_to_string(directory.path().join(file)).expect("a generated file")
+}
+
 fn goldens() -> impl Iterator<Item = (&'static str, String)> {
     let traps = TRAPS.iter().map(|(trap, file)| (*trap, generated(trap, file, configure())));
     let options = OPTIONS
         .iter()
         .map(|(golden, config)| (*golden, generated("all_four_kinds", "traps.all_four_kinds.rs", config())));
-    traps.chain(options)
+    traps
+        .chain(options)
+        .chain([("edition_by_descriptor_set", by_descriptor_set("edition", "traps.edition.rs"))])
 }
 
 #[test]

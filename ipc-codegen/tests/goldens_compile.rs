@@ -3,6 +3,7 @@
 #![deny(warnings, missing_debug_implementations, clippy::all, clippy::pedantic, clippy::nursery)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
 #![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
+#![expect(clippy::derive_partial_eq_without_eq, reason = "prost derives `Eq` where it's sure")]
 #![expect(clippy::used_underscore_items, reason = "a method whose name starts with a digit is called")]
 
 macro_rules! goldens {
@@ -19,6 +20,7 @@ goldens! {
     all_four_kinds
     comments_not_meant_for_rustdoc
     deprecated_service
+    edition_by_descriptor_set
     messages_named_like_the_prelude
     messages_named_like_the_stubs
     method_named_new

@@ -12,6 +12,7 @@ fn said(config: Config, traps: &[&str]) -> String {
     let error = config.out_dir(directory.path()).compile_protos(&protos, &includes).expect_err("a refusal");
     let written = fs::read_dir(directory.path()).expect("a directory").count();
     assert_eq!(written, 0, "nothing is written where something is refused");
+    assert_eq!(format!("{error:?}"), error.to_string(), "what a build script's `main` shows");
     error.to_string()
 }
 
@@ -49,6 +50,17 @@ fn what_prost_cannot_tell_apart_is_refused_before_it_tries() {
     ]
     .map(|text| format!("traps/messages_with_one_rust_name.proto: {text}{remedy}"));
     assert_eq!(said(configure(), &["messages_with_one_rust_name"]), expected.join("\n"));
+}
+
+#[test]
+fn a_package_and_a_message_cannot_have_one_module() {
+    assert_eq!(
+        said(configure().include_file("mod.rs"), &["package_named_like_a_message"]),
+        "package `traps.package_named_like_a_message.inner`: its module in Rust is `inner`, as is the module of message \
+         `traps.package_named_like_a_message.Inner`
+  help: rename one of them in the schema, or do without `.include_file(…)` and include the two packages apart from each \
+         other"
+    );
 }
 
 #[test]

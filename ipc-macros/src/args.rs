@@ -12,6 +12,7 @@ use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Token};
 pub(crate) struct ServiceArgs {
     pub(crate) package: String,
     pub(crate) name: Option<String>,
+    pub(crate) fingerprint: u64,
     pub(crate) client: bool,
     pub(crate) server: bool,
 }
@@ -19,7 +20,8 @@ pub(crate) struct ServiceArgs {
 impl ServiceArgs {
     /// Reads them, and notes what is wrong with them.
     pub(crate) fn parse(args: proc_macro2::TokenStream, errors: &mut Vec<syn::Error>) -> Self {
-        let mut read = Self { package: String::new(), name: None, client: true, server: true };
+        let mut read =
+            Self { package: String::new(), name: None, fingerprint: 0, client: true, server: true };
         let options = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(args) {
             Ok(options) => options,
             Err(error) => {
@@ -32,9 +34,10 @@ impl ServiceArgs {
             let result = match name_of(option).as_str() {
                 "package" => string(option).map(|value| package = Some(value)),
                 "name" => string(option).map(|value| read.name = Some(value.value())),
+                "fingerprint" => number(option).map(|value| read.fingerprint = value),
                 "client" => boolean(option).map(|value| read.client = value),
                 "server" => boolean(option).map(|value| read.server = value),
-                _ => Err(unknown(option, "`package`, `name`, `client` and `server`")),
+                _ => Err(unknown(option, "`package`, `name`, `fingerprint`, `client` and `server`")),
             };
             errors.extend(result.err());
         }
@@ -96,6 +99,13 @@ fn string(option: &Meta) -> syn::Result<LitStr> {
     match value(option) {
         Some(Lit::Str(value)) => Ok(value.clone()),
         _ => Err(wrong(option, " = \"…\"")),
+    }
+}
+
+fn number(option: &Meta) -> syn::Result<u64> {
+    match value(option) {
+        Some(Lit::Int(value)) => value.base10_parse(),
+        _ => Err(wrong(option, " = 0x…")),
     }
 }
 

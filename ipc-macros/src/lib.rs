@@ -12,7 +12,18 @@ use proc_macro2::TokenStream;
 
 /// Makes a client and a server from a trait, as `ipc-codegen` does from the `service` of a `.proto` file.
 ///
-/// ```ignore
+/// ```
+/// # use ipc_macros::ipc_service;
+/// use ipc_runtime::{Request, Response, Status, Streaming};
+/// # use ipc_runtime::codegen::Stream;
+///
+/// #[derive(Clone, PartialEq, prost::Message)]
+/// pub struct HelloRequest {
+///     #[prost(string, tag = "1")]
+///     pub name: String,
+/// }
+/// # type HelloReply = HelloRequest;
+///
 /// #[ipc_service(package = "greeter.v1")]
 /// pub trait Greeter {
 ///     /// Greets one by name.
@@ -37,6 +48,8 @@ use proc_macro2::TokenStream;
 /// - `package = "greeter.v1"`: what stands before the service's name on the wire. It has to be given; `package = ""` is
 ///   a service without one.
 /// - `name = "Greeter"`: the service's name on the wire, if not the trait's.
+/// - `fingerprint = 0x…`: which schema this is, for clients and servers to notice that they were built from different
+///   ones. A trait doesn't show what its messages are made of, so it's not computed; the stubs of a `.proto` file have it.
 /// - `client = false`, `server = false`: makes no client, no server.
 ///
 /// # Options of methods

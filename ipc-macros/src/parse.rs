@@ -62,6 +62,7 @@ fn service(args: &ServiceArgs, item: ItemTrait, errors: &mut Vec<syn::Error>) ->
     Service {
         origin: Origin::Trait,
         wire_name,
+        fingerprint: args.fingerprint,
         client_ident: format_ident!("{}Client", ident),
         server_ident: format_ident!("{}Server", ident),
         ident,

@@ -7,6 +7,7 @@ pub use {prost, prost_types};
 
 pub use crate::client::channel::Channel;
 pub use crate::error::IpcError;
+pub use crate::peer::Schema;
 pub use crate::request::{IntoStreamingRequest, Request, Response};
 pub use crate::server::dispatch::ServerCall;
 pub use crate::server::router::Service;
@@ -18,19 +19,34 @@ pub use crate::streaming::Streaming;
 pub struct Method {
     path: &'static str,
     idempotency: Idempotency,
+    fingerprint: u64,
 }
 
 impl Method {
     /// The method at `/package.Service/Method`.
     #[must_use]
     pub const fn new(path: &'static str) -> Self {
-        Self { path, idempotency: Idempotency::Unknown }
+        Self { path, idempotency: Idempotency::Unknown, fingerprint: 0 }
     }
 
     /// The same method with what its schema says about calling it twice.
     #[must_use]
     pub const fn idempotency(self, idempotency: Idempotency) -> Self {
         Self { idempotency, ..self }
+    }
+
+    /// The same method of a service whose schema is known.
+    #[must_use]
+    pub const fn schema(self, schema: Schema) -> Self {
+        Self { fingerprint: schema.fingerprint(), ..self }
+    }
+
+    pub(crate) const fn fingerprint(self) -> u64 {
+        self.fingerprint
+    }
+
+    pub(crate) fn service(self) -> &'static str {
+        self.path.trim_start_matches('/').rsplit_once('/').map_or("", |(service, _)| service)
     }
 
     pub(crate) const fn path(self) -> &'static str {

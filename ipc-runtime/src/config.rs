@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint;
 use crate::error::IpcError;
 
 /// The smallest `max_frame_bytes` a peer may announce; a Hello or an error's `Close` always fits.
@@ -58,7 +59,7 @@ pub struct IpcConfig {
 impl Default for IpcConfig {
     fn default() -> Self {
         Self {
-            endpoint_path: crate::endpoint::DEFAULT_ENDPOINT.to_owned(),
+            endpoint_path: endpoint::DEFAULT_ENDPOINT.to_owned(),
             max_frame_bytes: 1024 * 1024,
             read_timeout_ms: 30_000,
             write_timeout_ms: 10_000,
@@ -69,6 +70,34 @@ impl Default for IpcConfig {
 }
 
 impl IpcConfig {
+    /// The defaults, with the system-wide endpoint of one of an application's servers: on Unix
+    /// `/var/run/APP/SERVER.sock`, on Windows `\\.\pipe\APP\SERVER`.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError::Io`] of kind `InvalidInput` for a name that can't be part of a path.
+    pub fn for_app(app: &str, server: &str) -> Result<Self, IpcError> {
+        Self::named(app, server, endpoint::default_path)
+    }
+
+    /// The defaults, with an endpoint for the current user alone: on Unix `APP/SERVER.sock` below
+    /// `XDG_RUNTIME_DIR`, or where that is not set below a directory named after application and user in the
+    /// temporary directory, which `bind` refuses unless it is this user's; on Windows
+    /// `\\.\pipe\APP-USER\SERVER`.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_app`](Self::for_app).
+    pub fn for_user(app: &str, server: &str) -> Result<Self, IpcError> {
+        Self::named(app, server, endpoint::user_path)
+    }
+
+    fn named(app: &str, server: &str, path: fn(&str, &str) -> String) -> Result<Self, IpcError> {
+        endpoint::check_part("the application", app)?;
+        endpoint::check_part("the server", server)?;
+        Ok(Self { endpoint_path: path(app, server), ..Self::default() })
+    }
+
     /// Checks every field but the endpoint, which is checked where it is used.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::status::{Code, Status};
 /// | `Decode` | bytes are not the message they should be | `INTERNAL` |
 /// | `Encode` | something can't be put on the wire, such as a bad metadata key | `INVALID_ARGUMENT` |
 /// | `PeerClosed` | the stream ended where a frame should come | `UNAVAILABLE` |
-/// | `InvalidLength` | a frame header promises an empty message | `DATA_LOSS` |
+/// | `InvalidLength` | a frame header promises an empty message | `INVALID_ARGUMENT` |
 /// | `Status` | the other side answered with an error | its own |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,14 +82,14 @@ impl IpcError {
         match self {
             Self::Timeout => Code::DeadlineExceeded,
             Self::TooLarge { .. } => Code::ResourceExhausted,
-            Self::CrcMismatch { .. } | Self::InvalidLength { .. } => Code::DataLoss,
+            Self::CrcMismatch { .. } => Code::DataLoss,
             Self::Io(error) => match Failure::of(error) {
                 Some(failure) => failure.code,
                 None if error.kind() == io::ErrorKind::InvalidInput => Code::InvalidArgument,
                 None => Code::Unavailable,
             },
             Self::Decode(_) => Code::Internal,
-            Self::Encode(_) => Code::InvalidArgument,
+            Self::Encode(_) | Self::InvalidLength { .. } => Code::InvalidArgument,
             Self::PeerClosed => Code::Unavailable,
             Self::Status(status) => status.code(),
         }
@@ -107,6 +107,15 @@ impl IpcError {
             | Self::InvalidLength { .. }
             | Self::Decode(_)
             | Self::PeerClosed => true,
+        }
+    }
+
+    /// Whether a frame was damaged on its way, on this side or as the other side said.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::CrcMismatch { .. } => true,
+            Self::Status(status) => status.code() == Code::DataLoss,
+            _ => false,
         }
     }
 
@@ -193,7 +202,7 @@ mod tests {
             (IpcError::Io(io::Error::other("x")), Code::Unavailable, false),
             (IpcError::Encode("x".into()), Code::InvalidArgument, false),
             (IpcError::PeerClosed, Code::Unavailable, true),
-            (IpcError::InvalidLength { length: 0 }, Code::DataLoss, true),
+            (IpcError::InvalidLength { length: 0 }, Code::InvalidArgument, true),
             (IpcError::Status(Status::aborted("x")), Code::Aborted, true),
             (IpcError::Status(Status::unavailable("x").not_processed()), Code::Unavailable, false),
         ];

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::IpcError;
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::request::Response;
 use crate::status::Status;
 use crate::streaming::Streaming;
@@ -26,7 +27,7 @@ pub struct CallContext {
     path: Path,
     metadata: Metadata,
     deadline: Option<Instant>,
-    peer: Arc<str>,
+    peer: Option<Arc<PeerInfo>>,
     response_metadata: Metadata,
     trailers: Metadata,
     answer: Option<Vec<Bytes>>,
@@ -53,7 +54,7 @@ impl CallContext {
         path: Path,
         metadata: Metadata,
         deadline: Option<Instant>,
-        peer: Arc<str>,
+        peer: Option<Arc<PeerInfo>>,
     ) -> Self {
         Self {
             path,
@@ -84,11 +85,10 @@ impl CallContext {
         self.deadline
     }
 
-    /// Who is at the other end: on a server the version that the client gave in its Hello, on a client the
-    /// endpoint.
+    /// On a server, who calls. `None` on a client, where no connection may be made yet.
     #[must_use]
-    pub fn peer(&self) -> &str {
-        &self.peer
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
     }
 
     /// The metadata of the request.

@@ -2,12 +2,14 @@
 //!
 //! Plain data; how a call is made with it is the client's and the server's affair.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
 
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 
 /// How long a call may take, from its future's first poll to its last message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Request<T> {
     pub(crate) wait_for_ready: Option<bool>,
     pub(crate) inherits_deadline: bool,
     deadline: Option<Instant>,
+    peer: Option<Arc<PeerInfo>>,
 }
 
 impl<T> Request<T> {
@@ -53,11 +56,17 @@ impl<T> Request<T> {
             wait_for_ready: None,
             inherits_deadline: true,
             deadline: None,
+            peer: None,
         }
     }
 
-    pub(crate) fn received(message: T, metadata: Metadata, deadline: Option<Instant>) -> Self {
-        Self { metadata, deadline, ..Self::new(message) }
+    pub(crate) fn received(
+        message: T,
+        metadata: Metadata,
+        deadline: Option<Instant>,
+        peer: Arc<PeerInfo>,
+    ) -> Self {
+        Self { metadata, deadline, peer: Some(peer), ..Self::new(message) }
     }
 
     /// The message.
@@ -128,10 +137,16 @@ impl<T> Request<T> {
         self.deadline
     }
 
+    /// In a handler: who calls. `None` on requests that a client made.
+    pub fn peer_info(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
+    }
+
     /// The same request around another message.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Request<U> {
-        let Self { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline } = self;
-        Request { message: change(message), metadata, timeout, wait_for_ready, inherits_deadline, deadline }
+        let Self { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer } = self;
+        let message = change(message);
+        Request { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer }
     }
 
     pub(crate) fn into_parts(self) -> (Metadata, T) {

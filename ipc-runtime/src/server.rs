@@ -1,6 +1,8 @@
 //! The server: [`Server`] and its builder, and the [`Core`] that its connections share.
 
 pub(crate) mod accept;
+#[cfg(unix)]
+mod adopt;
 pub(crate) mod calls;
 pub(crate) mod dispatch;
 pub(crate) mod reply;
@@ -20,7 +22,7 @@ use self::calls::ServerConnection;
 use self::dispatch::ServerCall;
 use self::router::{Router, Service};
 pub use self::shutdown::Shutdown;
-use crate::client::channel::DEFAULT_CREDIT;
+use crate::client::builder::DEFAULT_CREDIT;
 use crate::client::reconnect::random;
 use crate::config::IpcConfig;
 use crate::connection::handshake;
@@ -28,6 +30,7 @@ use crate::connection::writer::lock;
 use crate::endpoint::{self, Place};
 use crate::error::IpcError;
 use crate::layer::{Layers, ServerLayer};
+use crate::peer::{PeerInfo, Policy};
 use crate::status::Status;
 use crate::transport::{ByteStream, Listener};
 use crate::wire::{Hello, MAX_CREDIT};
@@ -51,6 +54,7 @@ pub(crate) struct Options {
     initial_credit: u64,
     drain_timeout: Duration,
     peer_version: String,
+    pub(crate) policy: Policy,
 }
 
 impl ServerBuilder {
@@ -95,6 +99,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets processes of this user connect, too. By default only the server's own user and root may: the kernel's word
+    /// for who connects is checked before a byte is read. With any such rule the socket gets mode 0666, and a directory
+    /// that is made for it 0711, because the file system would keep them out otherwise.
+    pub fn allow_uid(self, uid: u32) -> Self {
+        self.allow(move |peer| peer.uid == Some(uid))
+    }
+
+    /// Lets processes whose effective group is this connect, too.
+    pub fn allow_gid(self, gid: u32) -> Self {
+        self.allow(move |peer| peer.gid == Some(gid))
+    }
+
+    /// Lets processes connect, too, of which `rule` says so. At that time what the peer says of itself is not known
+    /// yet.
+    pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
+        self.options.policy.allow(rule);
+        self
+    }
+
     /// The application's own version, which clients see. Default: empty.
     pub fn peer_version(mut self, version: impl Into<String>) -> Self {
         self.options.peer_version = version.into();
@@ -103,26 +126,30 @@ impl ServerBuilder {
 
     /// Binds `config.endpoint_path` and listens: clients can connect when this returns.
     ///
-    /// On Unix a missing directory is made (mode 0700), the socket has mode 0600 from the moment it exists, and a
-    /// socket that no server listens on any more is replaced. The socket is removed when the server is dropped.
+    /// On Unix a missing directory is made (mode 0700); one that others may write in is refused. A lock file beside the
+    /// socket, held until the server is dropped or the process ends, keeps a second server away, and under it a socket
+    /// that nobody listens on any more is replaced. The socket has mode 0600 from the moment it exists, and is removed
+    /// when the server is dropped.
     ///
     /// # Errors
     ///
     /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
-    /// `AddrInUse` where a server listens already, and what else the system says.
+    /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
+    /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
     #[expect(clippy::unused_async, reason = "binding may have to wait on other platforms")]
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;
         let endpoint = config.endpoint_path.as_str();
         endpoint::check(endpoint)?;
-        let mut place = Place::prepare(endpoint)?;
-        let listener = Listener::bind(endpoint).map_err(|error| {
+        let access = self.options.policy.access();
+        let mut place = Place::prepare(endpoint, access)?;
+        let listener = Listener::bind(endpoint, access.socket_mode()).map_err(|error| {
             IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
         })?;
-        place.bound();
+        place.bound()?;
         tracing::info!(endpoint, "listening");
-        Ok(Server { core: self.into_core(config), listener, _place: place })
+        Ok(Server { core: self.into_core(config), listener, _place: Some(place) })
     }
 
     pub(crate) fn check(&self) -> Result<(), IpcError> {
@@ -279,7 +306,7 @@ pub struct Server {
     core: Arc<Core>,
     listener: Listener,
     // Dropped after the listener: the socket file goes when nobody listens on it.
-    _place: Place,
+    _place: Option<Place>,
 }
 
 impl Server {
@@ -294,6 +321,7 @@ impl Server {
                 initial_credit: DEFAULT_CREDIT,
                 drain_timeout: Duration::from_secs(10),
                 peer_version: String::new(),
+                policy: Policy::default(),
             },
         }
     }

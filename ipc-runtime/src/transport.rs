@@ -11,12 +11,15 @@ use interprocess::local_socket::{GenericFilePath, ListenerOptions, Name, ToFsNam
 
 use crate::connection::driver::BoxedRead;
 use crate::connection::writer::BoxedWrite;
+use crate::peer::{self, PeerInfo};
 
 /// Both halves of a byte stream. Shutting the write half down is seen by the peer as end of stream, where the
 /// platform can.
 pub(crate) struct ByteStream {
     pub(crate) input: BoxedRead,
     pub(crate) output: BoxedWrite,
+    /// Whom the operating system names as the other end.
+    pub(crate) peer: PeerInfo,
 }
 
 impl ByteStream {
@@ -28,7 +31,7 @@ impl ByteStream {
 
     fn of_duplex(stream: tokio::io::DuplexStream) -> Self {
         let (input, output) = tokio::io::split(stream);
-        Self { input: Box::new(input), output: Box::new(output) }
+        Self { input: Box::new(input), output: Box::new(output), peer: peer::this_process() }
     }
 }
 
@@ -38,9 +41,7 @@ impl ByteStream {
 ///
 /// What the operating system says; `WouldBlock` where the server's backlog is full.
 pub(crate) async fn connect(endpoint: &str) -> io::Result<ByteStream> {
-    let stream = RawStream::connect(name_of(endpoint)?).await?;
-    platform::check_connected(&stream)?;
-    Ok(platform::halves(stream))
+    platform::opened(RawStream::connect(name_of(endpoint)?).await?)
 }
 
 /// A socket or pipe that clients can connect to.
@@ -50,16 +51,27 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens; clients can connect when it returns. On Unix the socket has mode 0600 from the
-    /// moment it exists.
+    /// Binds and listens; clients can connect when it returns. On Unix the socket has this mode from the moment it
+    /// exists.
     ///
     /// # Errors
     ///
     /// What the operating system says.
-    pub(crate) fn bind(endpoint: &str) -> io::Result<Self> {
+    pub(crate) fn bind(endpoint: &str, mode: u16) -> io::Result<Self> {
         // The name is given back by whoever knows that it is still ours.
         let options = ListenerOptions::new().name(name_of(endpoint)?).reclaim_name(false);
-        Ok(Self { raw: platform::private(options).create_tokio()? })
+        Ok(Self { raw: platform::with_mode(options, mode).create_tokio()? })
+    }
+
+    /// A listener that somebody else made and bound.
+    ///
+    /// # Errors
+    ///
+    /// It can't be made non-blocking, or there is no tokio runtime.
+    #[cfg(unix)]
+    pub(crate) fn adopt(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let raw = platform::adopt(std::os::fd::OwnedFd::from(listener))?;
+        Ok(Self { raw })
     }
 
     /// The next connection.
@@ -72,7 +84,7 @@ impl Listener {
     ///
     /// Dropped before it is ready, no connection is lost.
     pub(crate) async fn accept(&self) -> io::Result<ByteStream> {
-        self.raw.accept().await.map(platform::halves)
+        platform::opened(self.raw.accept().await?)
     }
 }
 
@@ -83,30 +95,38 @@ fn name_of(endpoint: &str) -> io::Result<Name<'_>> {
 #[cfg(unix)]
 mod platform {
     use std::io;
+    use std::os::fd::OwnedFd;
 
     use interprocess::local_socket::ListenerOptions;
-    use interprocess::local_socket::tokio::Stream;
-    use interprocess::local_socket::traits::StreamCommon as _;
+    use interprocess::local_socket::tokio::{Listener, Stream};
     use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
     use tokio::net::UnixStream;
 
     use super::ByteStream;
+    use crate::peer::PeerInfo;
 
-    /// On a full backlog `connect` returns a socket that is not connected; it has no peer.
-    pub(super) fn check_connected(stream: &Stream) -> io::Result<()> {
-        stream.peer_creds().map(drop).map_err(|_| {
-            io::Error::new(io::ErrorKind::WouldBlock, "the server's queue of waiting connections is full")
-        })
-    }
-
-    pub(super) fn private(options: ListenerOptions<'_>) -> ListenerOptions<'_> {
-        options.mode(0o600)
-    }
-
-    pub(super) fn halves(stream: Stream) -> ByteStream {
+    /// The halves of a stream, and its peer. On a full backlog `connect` returns a socket that is not connected; it
+    /// has no peer.
+    pub(super) fn opened(stream: Stream) -> io::Result<ByteStream> {
         let Stream::UdSocket(stream) = stream;
-        let (input, output) = UnixStream::from(stream).into_split();
-        ByteStream { input: Box::new(input), output: Box::new(output) }
+        let stream = UnixStream::from(stream);
+        let credentials = stream.peer_cred().map_err(|_| {
+            io::Error::new(io::ErrorKind::WouldBlock, "the server's queue of waiting connections is full")
+        })?;
+        let mut peer = PeerInfo::default();
+        peer.pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+        peer.uid = Some(credentials.uid());
+        peer.gid = Some(credentials.gid());
+        let (input, output) = stream.into_split();
+        Ok(ByteStream { input: Box::new(input), output: Box::new(output), peer })
+    }
+
+    pub(super) fn adopt(listener: OwnedFd) -> io::Result<Listener> {
+        interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(listener).map(Listener::from)
+    }
+
+    pub(super) fn with_mode(options: ListenerOptions<'_>, mode: u16) -> ListenerOptions<'_> {
+        options.mode(mode.into())
     }
 }
 
@@ -116,19 +136,19 @@ mod platform {
 
     use interprocess::local_socket::ListenerOptions;
     use interprocess::local_socket::tokio::Stream;
+    use interprocess::local_socket::traits::StreamCommon as _;
 
     use super::ByteStream;
+    use crate::peer::PeerInfo;
 
-    pub(super) fn check_connected(_: &Stream) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn private(options: ListenerOptions<'_>) -> ListenerOptions<'_> {
+    pub(super) fn with_mode(options: ListenerOptions<'_>, _: u16) -> ListenerOptions<'_> {
         options
     }
 
-    pub(super) fn halves(stream: Stream) -> ByteStream {
+    pub(super) fn opened(stream: Stream) -> io::Result<ByteStream> {
+        let mut peer = PeerInfo::default();
+        peer.pid = stream.peer_creds()?.pid();
         let (input, output) = tokio::io::split(stream);
-        ByteStream { input: Box::new(input), output: Box::new(output) }
+        Ok(ByteStream { input: Box::new(input), output: Box::new(output), peer })
     }
 }

@@ -170,7 +170,7 @@ struct Mark(&'static str);
 
 impl ServerLayer for Mark {
     async fn call(&self, call: &mut CallContext, next: Next<'_, Status>) -> Result<(), Status> {
-        assert_eq!((call.service(), call.peer()), ("test.Echo", "tests"));
+        assert_eq!((call.service(), &*call.peer().unwrap().version), ("test.Echo", "tests"));
         match call.metadata().get("layer") {
             Some("refuse") => return Err(Status::permission_denied(call.method())),
             Some("answer") => {

@@ -4,8 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "the greeting is what was asked for")]
 
-use ipc_macros::ipc_service;
-use ipc_runtime::{Channel, IpcConfig, Request, Response, Server, Status};
+use ipc_runtime::{Channel, IpcConfig, Request, Response, Server, Status, ipc_service};
 
 /// Who is to be greeted.
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
-use super::{attrs, runtime};
+use super::{attrs, fingerprint, runtime};
 use crate::model::{Idempotency, Kind, Method, Service};
 
 /// The struct.
@@ -37,9 +37,12 @@ pub(super) fn methods(service: &Service) -> TokenStream {
     let (runtime, ident, items) = (runtime(), &service.client_ident, &service.attributes.client_items);
     let deprecated = &service.deprecated;
     let functions = service.methods.iter().map(|method| function(service, method));
+    let (name, fingerprint) = (&service.wire_name, fingerprint(service));
     quote! {
         #(#items)*
         impl #ident {
+            /// What this was generated from, to be compared with what the server was.
+            pub const SCHEMA: #runtime::Schema = #runtime::Schema::new(#name, #fingerprint);
             /// A client whose calls go through `channel`.
             #deprecated
             #[must_use]
@@ -89,7 +92,7 @@ fn description(service: &Service, method: &Method) -> TokenStream {
         Idempotency::NoSideEffects => Some(quote!(.idempotency(#runtime::Idempotency::NoSideEffects))),
         Idempotency::Idempotent => Some(quote!(.idempotency(#runtime::Idempotency::Idempotent))),
     };
-    quote!(#runtime::Method::new(#path) #idempotency)
+    quote!(#runtime::Method::new(#path).schema(Self::SCHEMA) #idempotency)
 }
 
 /// The channel's function, and the server call's, for a kind of call.

@@ -4,7 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use super::client::call;
-use super::{attrs, runtime};
+use super::{attrs, fingerprint, runtime};
 use crate::model::{Method, Service};
 use crate::naming::type_parameter;
 
@@ -64,7 +64,7 @@ pub(super) fn clone(service: &Service) -> TokenStream {
 pub(super) fn dispatch(service: &Service) -> TokenStream {
     let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
     let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
-    let name = &service.wire_name;
+    let (name, fingerprint) = (&service.wire_name, fingerprint(service));
     let methods = service.methods.iter().map(|method| &method.wire_name);
     let function = dispatch_function(service);
     quote! {
@@ -72,6 +72,7 @@ pub(super) fn dispatch(service: &Service) -> TokenStream {
         impl<#parameter: #service_trait> #runtime::Service for #ident<#parameter> {
             const NAME: &'static ::core::primitive::str = #name;
             const METHODS: &'static [&'static ::core::primitive::str] = &[#(#methods),*];
+            const FINGERPRINT: ::core::primitive::u64 = #fingerprint;
             #function
         }
     }

@@ -1,37 +1,28 @@
-//! How options are given, and where what is generated goes.
+//! How options are given.
 //!
-//! Owns the builder and the files it's told to write. Must not know how code is generated.
+//! Owns the builder. Must not know what the options do; [`output`](super::output) has the functions that end it.
 
-use std::collections::BTreeMap;
 use std::env;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-
-use prost::Message as _;
-use prost_build::Module;
-use prost_types::FileDescriptorSet;
+use std::path::PathBuf;
 
 use super::options::Options;
-use super::schema::{self, Schema};
-use super::{generate, render};
-use crate::error::Error;
 
 /// Options of code generation, made by [`configure`](crate::configure). They are named as those of `prost-build` and
 /// `tonic-build`, and a `path` means what it means there: `.` everything, `.a.b` an item and all in it, `b.C` whatever
 /// ends in it.
 pub struct Config {
-    options: Options,
-    prost: prost_build::Config,
+    pub(super) options: Options,
+    pub(super) prost: prost_build::Config,
     /// Applied to `prost` last, so that they hold for a configuration that is passed in as well.
-    changes: Vec<Change>,
-    out_dir: Option<PathBuf>,
-    include_file: Option<PathBuf>,
-    default_package_filename: String,
-    file_descriptor_set_path: Option<PathBuf>,
-    emit_rerun_if_changed: bool,
+    pub(super) changes: Vec<Change>,
+    pub(super) out_dir: Option<PathBuf>,
+    pub(super) include_file: Option<PathBuf>,
+    pub(super) default_package_filename: String,
+    pub(super) file_descriptor_set_path: Option<PathBuf>,
+    pub(super) emit_rerun_if_changed: bool,
 }
 
-type Change = Box<dyn FnOnce(&mut prost_build::Config)>;
+pub(super) type Change = Box<dyn FnOnce(&mut prost_build::Config)>;
 
 impl Default for Config {
     fn default() -> Self {
@@ -66,6 +57,7 @@ impl Config {
     #[must_use]
     pub fn include_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.include_file = Some(path.into());
+        self.options.nested = true;
         self
     }
 
@@ -300,98 +292,6 @@ impl Config {
             option(prost);
         })
     }
-}
-
-/// The last step.
-impl Config {
-    /// Compiles `protos`, which are in `includes` or below, as are the files they import, and generates code for all.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the schema, with files and remedies; or a file can't be read or written.
-    pub fn compile_protos(
-        self,
-        protos: &[impl AsRef<Path>],
-        includes: &[impl AsRef<Path>],
-    ) -> Result<(), Error> {
-        self.compile(schema::compile(protos, includes)?)
-    }
-
-    /// As [`compile_protos`](Self::compile_protos), with prost-build's options already in `prost`. Nothing is changed
-    /// in them but what this type was told: messages name `::prost`, for instance, and that has to be a dependency.
-    ///
-    /// # Errors
-    /// As [`compile_protos`](Self::compile_protos).
-    pub fn compile_with_config(
-        mut self,
-        prost: prost_build::Config,
-        protos: &[impl AsRef<Path>],
-        includes: &[impl AsRef<Path>],
-    ) -> Result<(), Error> {
-        self.prost = prost;
-        self.compile_protos(protos, includes)
-    }
-
-    /// Generates code for a schema that others have compiled, with its imports.
-    ///
-    /// # Errors
-    /// As [`compile_protos`](Self::compile_protos).
-    pub fn compile_fds(self, set: FileDescriptorSet) -> Result<(), Error> {
-        let encoded = set.encode_to_vec();
-        self.compile(Schema { set, encoded, read: Vec::new() })
-    }
-
-    /// Generates code for a schema that `protoc` has compiled:
-    /// `protoc --include_imports --include_source_info --descriptor_set_out=PATH …`.
-    ///
-    /// # Errors
-    /// As [`compile_protos`](Self::compile_protos).
-    pub fn compile_descriptor_set(self, path: impl AsRef<Path>) -> Result<(), Error> {
-        self.compile(schema::read(path.as_ref())?)
-    }
-
-    fn compile(mut self, schema: Schema) -> Result<(), Error> {
-        if self.emit_rerun_if_changed {
-            tell_cargo(&schema.read)?;
-        }
-        let directory = self.out_dir.take().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from));
-        let directory = directory.ok_or_else(|| {
-            Error::message("there is no `OUT_DIR` outside of a build script\n  help: say where to with `.out_dir(\"…\")`")
-        })?;
-        for change in self.changes {
-            change(&mut self.prost);
-        }
-        let texts = generate(schema.set, self.prost, self.options)?;
-        if let Some(path) = &self.file_descriptor_set_path {
-            render::write(path, &schema.encoded)?;
-        }
-        write_modules(&directory, &texts, &self.default_package_filename, self.include_file.as_deref())
-    }
-}
-
-fn write_modules(
-    directory: &Path,
-    texts: &BTreeMap<Module, String>,
-    default_name: &str,
-    include_file: Option<&Path>,
-) -> Result<(), Error> {
-    let mut files = BTreeMap::new();
-    for (module, text) in texts {
-        let file = module.to_file_name_or(default_name);
-        render::write(&directory.join(&file), text.as_bytes())?;
-        files.insert(module.clone(), file);
-    }
-    match include_file {
-        Some(path) => render::write(&directory.join(path), render::include_file(&files).as_bytes()),
-        None => Ok(()),
-    }
-}
-
-fn tell_cargo(files: &[PathBuf]) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    files
-        .iter()
-        .try_for_each(|file| writeln!(out, "cargo:rerun-if-changed={}", file.display()))
-        .map_err(|error| Error::io("can't tell Cargo which files were read", error))
 }
 
 fn owned(path: impl AsRef<str>, attribute: impl AsRef<str>) -> (String, String) {

@@ -21,6 +21,7 @@ pub(super) struct Converter<'a> {
     pub(super) options: &'a Options,
     pub(super) comments: &'a Comments,
     pub(super) names: &'a Names,
+    pub(super) fingerprints: &'a BTreeMap<String, u64>,
     /// The names of the schema's files.
     pub(super) files: &'a [String],
     pub(super) mistakes: Vec<Mistake>,
@@ -96,6 +97,7 @@ impl Converter<'_> {
         Service {
             origin: Origin::File(self.files[found.file].clone()),
             wire_name: path[1..].to_owned(),
+            fingerprint: self.fingerprints.get(&path).copied().unwrap_or_default(),
             ident: identifier(&names.service_trait),
             client_ident: identifier(&names.client),
             server_ident: identifier(&names.server),

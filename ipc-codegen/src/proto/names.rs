@@ -29,6 +29,8 @@ pub(super) struct Rules<'a> {
     pub(super) external: &'a [String],
     /// Whether the values of enums keep the name of their enum.
     pub(super) retain_enum_prefix: bool,
+    /// Whether the modules of packages are put inside each other.
+    pub(super) nested: bool,
 }
 
 impl Names {
@@ -43,6 +45,9 @@ impl Names {
             names.syntax(file);
             names.package(file, rules);
         }
+        if rules.nested {
+            names.nested_packages();
+        }
         if names.mistakes.is_empty() { Ok(names) } else { Err(names.mistakes) }
     }
 
@@ -51,7 +56,9 @@ impl Names {
         let mut scope = self.modules.get(module).cloned().unwrap_or_default();
         for other in self.modules.keys() {
             if let Some(child) = child_of(module, other) {
-                scope.entry(child).or_insert_with(|| format!("the module of package `{other}`"));
+                scope
+                    .entry(child)
+                    .or_insert_with(|| format!("the module of package `{}`", package_name(other)));
             }
         }
         scope
@@ -62,8 +69,8 @@ impl Names {
         if !matches!(syntax, "proto2" | "proto3") {
             self.mistake(
                 None,
-                format!("its syntax is `{syntax}`, which prost can't generate messages for"),
-                "write it with `syntax = \"proto3\"`, or with `syntax = \"proto2\"`",
+                format!("its syntax is `{syntax}`, and what that means is lost in a decoded descriptor"),
+                "give the file that `protoc` wrote to `.compile_descriptor_set(\"…\")`",
             );
         }
     }
@@ -79,6 +86,24 @@ impl Names {
             self.enumeration(&path, descriptor, rules, &mut scope);
         }
         self.modules.insert(module, scope);
+    }
+
+    /// The package `a.b` inside `a`, where a message `B` of `a` may have a module `b` already.
+    fn nested_packages(&mut self) {
+        const REMEDY: &str = "rename one of them in the schema, or do without `.include_file(…)` and include the two \
+                              packages apart from each other";
+        for (module, scope) in &self.modules {
+            for other in self.modules.keys() {
+                if let Some((name, owner)) =
+                    child_of(module, other).and_then(|child| scope.get_key_value(&child))
+                {
+                    let problem = format!("its module in Rust is `{name}`, as is {owner}");
+                    let mistake =
+                        Mistake::new(problem, REMEDY).about(format!("package `{}`", package_name(other)));
+                    self.mistakes.push(mistake);
+                }
+            }
+        }
     }
 
     fn message(&mut self, parent: &str, message: &DescriptorProto, rules: &Rules<'_>, scope: &mut Scope) {
@@ -196,6 +221,11 @@ impl Rules<'_> {
         };
         self.external.iter().any(|external| covers(external))
     }
+}
+
+/// A module's package, but for the case of its letters.
+fn package_name(module: &Module) -> String {
+    module.parts().collect::<Vec<_>>().join(".")
 }
 
 /// The first part of `other` inside `module`.

@@ -26,6 +26,10 @@ pub(super) struct Options {
     /// Schema paths of types that are not generated.
     pub(super) external: Vec<String>,
     pub(super) retain_enum_prefix: bool,
+    /// Whether a file includes all others, in modules like their packages.
+    pub(super) nested: bool,
+    /// The schema's files whose modules are wanted, unless all are.
+    pub(super) wanted: Option<Vec<String>>,
     /// What was given to an option and can't be used.
     pub(super) mistakes: Vec<Mistake>,
 }
@@ -46,12 +50,19 @@ impl Default for Options {
             without_comments: PathMap::default(),
             external: vec![".google.protobuf".to_owned()],
             retain_enum_prefix: false,
+            nested: false,
+            wanted: None,
             mistakes: Vec::new(),
         }
     }
 }
 
 impl Options {
+    /// Whether the module made from these files is wanted.
+    pub(super) fn wants(&self, sources: &[String]) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| sources.iter().any(|source| wanted.contains(source)))
+    }
+
     /// The lines for an item, unless comments are disabled there.
     pub(super) fn documentation(&self, path: &str, lines: &[String]) -> Vec<String> {
         if self.without_comments.get(path).next().is_some() { Vec::new() } else { lines.to_vec() }

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use protox::Compiler;
 
+use super::editions;
 use crate::error::Error;
 
 /// A compiled schema.
@@ -49,7 +49,7 @@ pub(super) fn compile(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]
 pub(super) fn read(path: &Path) -> Result<Schema, Error> {
     let encoded =
         fs::read(path).map_err(|error| Error::io(format_args!("can't read `{}`", path.display()), error))?;
-    let set = FileDescriptorSet::decode(encoded.as_slice()).map_err(|error| {
+    let set = editions::decode(&encoded).map_err(|error| {
         Error::message(format!(
             "{}: not a set of descriptors: {error}\n  help: write it with `protoc --include_imports \
              --include_source_info --descriptor_set_out={0} …`",

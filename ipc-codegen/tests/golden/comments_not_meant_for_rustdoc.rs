@@ -72,6 +72,12 @@ pub struct PagesClient {
 }
 
 impl PagesClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.comments_not_meant_for_rustdoc.Pages",
+        0xa5c3_b10f_0d72_5f61,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -93,8 +99,9 @@ impl PagesClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.comments_not_meant_for_rustdoc.Pages/Get",
-        );
+                "/traps.comments_not_meant_for_rustdoc.Pages/Get",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -113,8 +120,9 @@ impl PagesClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.comments_not_meant_for_rustdoc.Pages/Watch",
-        );
+                "/traps.comments_not_meant_for_rustdoc.Pages/Watch",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -150,6 +158,7 @@ impl<T> ::core::clone::Clone for PagesServer<T> {
 impl<T: Pages> ::ipc_runtime::codegen::Service for PagesServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.comments_not_meant_for_rustdoc.Pages";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get", "Watch"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xa5c3_b10f_0d72_5f61;
 
     fn dispatch(
         &self,

@@ -43,6 +43,12 @@ pub struct OldClient {
 }
 
 impl OldClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.deprecated_service.Old",
+        0x951d_7024_c126_3a67,
+    );
+
     /// A client whose calls go through `channel`.
     #[deprecated]
     #[must_use]
@@ -65,6 +71,7 @@ impl OldClient {
         let method = ::ipc_runtime::codegen::Method::new(
                 "/traps.deprecated_service.Old/Get",
             )
+            .schema(Self::SCHEMA)
             .idempotency(::ipc_runtime::codegen::Idempotency::Idempotent);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
@@ -81,8 +88,9 @@ impl OldClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.deprecated_service.Old/Watch",
-        );
+                "/traps.deprecated_service.Old/Watch",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -118,6 +126,7 @@ impl<T> ::core::clone::Clone for OldServer<T> {
 impl<T: Old> ::ipc_runtime::codegen::Service for OldServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.deprecated_service.Old";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get", "Watch"];
+    const FINGERPRINT: ::core::primitive::u64 = 0x951d_7024_c126_3a67;
 
     fn dispatch(
         &self,

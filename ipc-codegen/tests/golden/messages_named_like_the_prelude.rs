@@ -124,6 +124,12 @@ pub struct ShadowsClient {
 }
 
 impl ShadowsClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.messages_named_like_the_prelude.Shadows",
+        0xa3cb_d16a_14d8_b0df,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -142,8 +148,9 @@ impl ShadowsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_prelude.Shadows/One",
-        );
+                "/traps.messages_named_like_the_prelude.Shadows/One",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -159,8 +166,9 @@ impl ShadowsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_prelude.Shadows/Many",
-        );
+                "/traps.messages_named_like_the_prelude.Shadows/Many",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
@@ -176,8 +184,9 @@ impl ShadowsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_prelude.Shadows/Load",
-        );
+                "/traps.messages_named_like_the_prelude.Shadows/Load",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -193,8 +202,9 @@ impl ShadowsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_prelude.Shadows/Chat",
-        );
+                "/traps.messages_named_like_the_prelude.Shadows/Chat",
+            )
+            .schema(Self::SCHEMA);
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
@@ -210,8 +220,9 @@ impl ShadowsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_prelude.Shadows/Primitive",
-        );
+                "/traps.messages_named_like_the_prelude.Shadows/Primitive",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -253,6 +264,7 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
         "Chat",
         "Primitive",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0xa3cb_d16a_14d8_b0df;
 
     fn dispatch(
         &self,

@@ -41,6 +41,12 @@ pub struct GreeterClient_ {
 }
 
 impl GreeterClient_ {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.messages_named_like_the_stubs.Greeter",
+        0x92ef_8239_63f0_bc0e,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -61,8 +67,9 @@ impl GreeterClient_ {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_stubs.Greeter/Greet",
-        );
+                "/traps.messages_named_like_the_stubs.Greeter/Greet",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -98,6 +105,7 @@ impl<T> ::core::clone::Clone for GreeterServer_<T> {
 impl<T: Greeter> ::ipc_runtime::codegen::Service for GreeterServer_<T> {
     const NAME: &'static ::core::primitive::str = "traps.messages_named_like_the_stubs.Greeter";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Greet"];
+    const FINGERPRINT: ::core::primitive::u64 = 0x92ef_8239_63f0_bc0e;
 
     fn dispatch(
         &self,
@@ -137,6 +145,12 @@ pub struct GreeterStubClient_ {
 }
 
 impl GreeterStubClient_ {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.messages_named_like_the_stubs.GreeterStub",
+        0xd78f_6644_4265_a8e6,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -157,8 +171,9 @@ impl GreeterStubClient_ {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_stubs.GreeterStub/Greet",
-        );
+                "/traps.messages_named_like_the_stubs.GreeterStub/Greet",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -194,6 +209,7 @@ impl<T> ::core::clone::Clone for GreeterStubServer<T> {
 impl<T: GreeterStub> ::ipc_runtime::codegen::Service for GreeterStubServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.messages_named_like_the_stubs.GreeterStub";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Greet"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xd78f_6644_4265_a8e6;
 
     fn dispatch(
         &self,
@@ -233,6 +249,12 @@ pub struct GreeterStubClientClient {
 }
 
 impl GreeterStubClientClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.messages_named_like_the_stubs.GreeterStubClient",
+        0xd78f_6644_4265_a8e6,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -253,8 +275,9 @@ impl GreeterStubClientClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.messages_named_like_the_stubs.GreeterStubClient/Greet",
-        );
+                "/traps.messages_named_like_the_stubs.GreeterStubClient/Greet",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -291,6 +314,7 @@ impl<T: GreeterStubClient> ::ipc_runtime::codegen::Service
 for GreeterStubClientServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.messages_named_like_the_stubs.GreeterStubClient";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Greet"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xd78f_6644_4265_a8e6;
 
     fn dispatch(
         &self,

@@ -113,6 +113,12 @@ pub struct SessionClient {
 }
 
 impl SessionClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.method_named_new.Session",
+        0xc72a_efbd_27fe_57e9,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -131,8 +137,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/New",
-        );
+                "/traps.method_named_new.Session/New",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -148,8 +155,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/Clone",
-        );
+                "/traps.method_named_new.Session/Clone",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -165,8 +173,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/Drop",
-        );
+                "/traps.method_named_new.Session/Drop",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -182,8 +191,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/Connect",
-        );
+                "/traps.method_named_new.Session/Connect",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -200,8 +210,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/FromArc",
-        );
+                "/traps.method_named_new.Session/FromArc",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
@@ -218,8 +229,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/IntoInner",
-        );
+                "/traps.method_named_new.Session/IntoInner",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -235,8 +247,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/Dispatch",
-        );
+                "/traps.method_named_new.Session/Dispatch",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -252,8 +265,9 @@ impl SessionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.method_named_new.Session/Channel",
-        );
+                "/traps.method_named_new.Session/Channel",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -298,6 +312,7 @@ impl<T: Session> ::ipc_runtime::codegen::Service for SessionServer<T> {
         "Dispatch",
         "Channel",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0xc72a_efbd_27fe_57e9;
 
     fn dispatch(
         &self,

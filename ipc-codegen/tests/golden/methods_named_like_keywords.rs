@@ -102,6 +102,12 @@ pub struct KeywordsClient {
 }
 
 impl KeywordsClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.methods_named_like_keywords.Keywords",
+        0x91f7_782d_a95f_1e60,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -120,8 +126,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/Async",
-        );
+                "/traps.methods_named_like_keywords.Keywords/Async",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -137,8 +144,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/ASYNC",
-        );
+                "/traps.methods_named_like_keywords.Keywords/ASYNC",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -154,8 +162,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/Gen",
-        );
+                "/traps.methods_named_like_keywords.Keywords/Gen",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
@@ -171,8 +180,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/Self",
-        );
+                "/traps.methods_named_like_keywords.Keywords/Self",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -188,8 +198,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/Crate",
-        );
+                "/traps.methods_named_like_keywords.Keywords/Crate",
+            )
+            .schema(Self::SCHEMA);
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
@@ -205,8 +216,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/Type",
-        );
+                "/traps.methods_named_like_keywords.Keywords/Type",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -222,8 +234,9 @@ impl KeywordsClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_named_like_keywords.Keywords/union",
-        );
+                "/traps.methods_named_like_keywords.Keywords/union",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -267,6 +280,7 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
         "Type",
         "union",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0x91f7_782d_a95f_1e60;
 
     fn dispatch(
         &self,

@@ -54,6 +54,12 @@ pub struct LinksClient {
 }
 
 impl LinksClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.methods_with_one_rust_name.Links",
+        0x2299_31e8_bd2f_a582,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -72,8 +78,9 @@ impl LinksClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_with_one_rust_name.Links/GetURL",
-        );
+                "/traps.methods_with_one_rust_name.Links/GetURL",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -89,8 +96,9 @@ impl LinksClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_with_one_rust_name.Links/GetUrl",
-        );
+                "/traps.methods_with_one_rust_name.Links/GetUrl",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -106,8 +114,9 @@ impl LinksClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.methods_with_one_rust_name.Links/get_url",
-        );
+                "/traps.methods_with_one_rust_name.Links/get_url",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -147,6 +156,7 @@ impl<T: Links> ::ipc_runtime::codegen::Service for LinksServer<T> {
         "GetUrl",
         "get_url",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0x2299_31e8_bd2f_a582;
 
     fn dispatch(
         &self,

@@ -28,6 +28,12 @@ pub struct RootlessClient {
 }
 
 impl RootlessClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "Rootless",
+        0x961b_fd74_ba89_fc7f,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -47,7 +53,8 @@ impl RootlessClient {
         ::ipc_runtime::codegen::Response<RootlessItem>,
         ::ipc_runtime::codegen::IpcError,
     > {
-        let method = ::ipc_runtime::codegen::Method::new("/Rootless/Get");
+        let method = ::ipc_runtime::codegen::Method::new("/Rootless/Get")
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -83,6 +90,7 @@ impl<T> ::core::clone::Clone for RootlessServer<T> {
 impl<T: Rootless> ::ipc_runtime::codegen::Service for RootlessServer<T> {
     const NAME: &'static ::core::primitive::str = "Rootless";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get"];
+    const FINGERPRINT: ::core::primitive::u64 = 0x961b_fd74_ba89_fc7f;
 
     fn dispatch(
         &self,

@@ -10,6 +10,12 @@ pub struct NothingClient {
 }
 
 impl NothingClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.service_without_methods.Nothing",
+        0xcbf2_9ce4_8422_2325,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -48,6 +54,7 @@ impl<T> ::core::clone::Clone for NothingServer<T> {
 impl<T: Nothing> ::ipc_runtime::codegen::Service for NothingServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.service_without_methods.Nothing";
     const METHODS: &'static [&'static ::core::primitive::str] = &[];
+    const FINGERPRINT: ::core::primitive::u64 = 0xcbf2_9ce4_8422_2325;
 
     fn dispatch(
         &self,

@@ -28,6 +28,12 @@ pub struct OptionClient {
 }
 
 impl OptionClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.services_named_like_the_prelude.Option",
+        0xaba2_13a4_2e1a_7e2b,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -46,8 +52,9 @@ impl OptionClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.services_named_like_the_prelude.Option/Get",
-        );
+                "/traps.services_named_like_the_prelude.Option/Get",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -83,6 +90,7 @@ impl<T> ::core::clone::Clone for OptionServer<T> {
 impl<T: Option> ::ipc_runtime::codegen::Service for OptionServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.services_named_like_the_prelude.Option";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xaba2_13a4_2e1a_7e2b;
 
     fn dispatch(
         &self,
@@ -126,6 +134,12 @@ pub struct ResultClient {
 }
 
 impl ResultClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.services_named_like_the_prelude.Result",
+        0xccfa_c108_c269_15b5,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -144,8 +158,9 @@ impl ResultClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.services_named_like_the_prelude.Result/Watch",
-        );
+                "/traps.services_named_like_the_prelude.Result/Watch",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -181,6 +196,7 @@ impl<T> ::core::clone::Clone for ResultServer<T> {
 impl<T: Result> ::ipc_runtime::codegen::Service for ResultServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.services_named_like_the_prelude.Result";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Watch"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xccfa_c108_c269_15b5;
 
     fn dispatch(
         &self,
@@ -222,6 +238,12 @@ pub struct SendClient {
 }
 
 impl SendClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.services_named_like_the_prelude.Send",
+        0x36e0_c221_d41b_734e,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -240,8 +262,9 @@ impl SendClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.services_named_like_the_prelude.Send/Push",
-        );
+                "/traps.services_named_like_the_prelude.Send/Push",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -277,6 +300,7 @@ impl<T> ::core::clone::Clone for SendServer<T> {
 impl<T: Send> ::ipc_runtime::codegen::Service for SendServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.services_named_like_the_prelude.Send";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Push"];
+    const FINGERPRINT: ::core::primitive::u64 = 0x36e0_c221_d41b_734e;
 
     fn dispatch(
         &self,
@@ -322,6 +346,12 @@ pub struct StreamClient {
 }
 
 impl StreamClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.services_named_like_the_prelude.Stream",
+        0xe88c_47c5_82f0_06a5,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -340,8 +370,9 @@ impl StreamClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.services_named_like_the_prelude.Stream/Chat",
-        );
+                "/traps.services_named_like_the_prelude.Stream/Chat",
+            )
+            .schema(Self::SCHEMA);
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -377,6 +408,7 @@ impl<T> ::core::clone::Clone for StreamServer<T> {
 impl<T: Stream> ::ipc_runtime::codegen::Service for StreamServer<T> {
     const NAME: &'static ::core::primitive::str = "traps.services_named_like_the_prelude.Stream";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Chat"];
+    const FINGERPRINT: ::core::primitive::u64 = 0xe88c_47c5_82f0_06a5;
 
     fn dispatch(
         &self,
@@ -420,6 +452,12 @@ pub struct TClient {
 }
 
 impl TClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.services_named_like_the_prelude.T",
+        0x603d_5b0b_b2f0_2664,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -438,8 +476,9 @@ impl TClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.services_named_like_the_prelude.T/Get",
-        );
+                "/traps.services_named_like_the_prelude.T/Get",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -475,6 +514,7 @@ impl<T_> ::core::clone::Clone for TServer<T_> {
 impl<T_: T> ::ipc_runtime::codegen::Service for TServer<T_> {
     const NAME: &'static ::core::primitive::str = "traps.services_named_like_the_prelude.T";
     const METHODS: &'static [&'static ::core::primitive::str] = &["Get"];
+    const FINGERPRINT: ::core::primitive::u64 = 0x603d_5b0b_b2f0_2664;
 
     fn dispatch(
         &self,

@@ -50,6 +50,12 @@ pub struct _3Client {
 }
 
 impl _3Client {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps._underscores.v1_._3",
+        0xe631_7e85_8daf_a9d6,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -68,8 +74,9 @@ impl _3Client {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps._underscores.v1_._3/_Get",
-        );
+                "/traps._underscores.v1_._3/_Get",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -85,8 +92,9 @@ impl _3Client {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps._underscores.v1_._3/Put_",
-        );
+                "/traps._underscores.v1_._3/Put_",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -102,8 +110,9 @@ impl _3Client {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps._underscores.v1_._3/_2nd",
-        );
+                "/traps._underscores.v1_._3/_2nd",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 }
@@ -143,6 +152,7 @@ impl<T: _3> ::ipc_runtime::codegen::Service for _3Server<T> {
         "Put_",
         "_2nd",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0xe631_7e85_8daf_a9d6;
 
     fn dispatch(
         &self,

@@ -70,6 +70,12 @@ pub struct WellKnownClient {
 }
 
 impl WellKnownClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.well_known_types_as_arguments.WellKnown",
+        0x051d_dd6a_e1f4_7caf,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -88,8 +94,9 @@ impl WellKnownClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.well_known_types_as_arguments.WellKnown/Ping",
-        );
+                "/traps.well_known_types_as_arguments.WellKnown/Ping",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -109,8 +116,9 @@ impl WellKnownClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.well_known_types_as_arguments.WellKnown/Count",
-        );
+                "/traps.well_known_types_as_arguments.WellKnown/Count",
+            )
+            .schema(Self::SCHEMA);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
 
@@ -128,8 +136,9 @@ impl WellKnownClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.well_known_types_as_arguments.WellKnown/Load",
-        );
+                "/traps.well_known_types_as_arguments.WellKnown/Load",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -145,8 +154,9 @@ impl WellKnownClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.well_known_types_as_arguments.WellKnown/Chat",
-        );
+                "/traps.well_known_types_as_arguments.WellKnown/Chat",
+            )
+            .schema(Self::SCHEMA);
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -187,6 +197,7 @@ impl<T: WellKnown> ::ipc_runtime::codegen::Service for WellKnownServer<T> {
         "Load",
         "Chat",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0x051d_dd6a_e1f4_7caf;
 
     fn dispatch(
         &self,

@@ -104,6 +104,12 @@ pub struct LogClient {
 
 #[cfg(any())]
 impl LogClient {
+    /// What this was generated from, to be compared with what the server was.
+    pub const SCHEMA: ::ipc_runtime::codegen::Schema = ::ipc_runtime::codegen::Schema::new(
+        "traps.all_four_kinds.Log",
+        0x6e62_fe87_cffb_5cea,
+    );
+
     /// A client whose calls go through `channel`.
     #[must_use]
     pub const fn new(channel: ::ipc_runtime::codegen::Channel) -> Self {
@@ -123,8 +129,9 @@ impl LogClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.all_four_kinds.Log/Append",
-        );
+                "/traps.all_four_kinds.Log/Append",
+            )
+            .schema(Self::SCHEMA);
         self.channel.unary(method, ::core::convert::Into::into(request)).await
     }
 
@@ -142,6 +149,7 @@ impl LogClient {
         let method = ::ipc_runtime::codegen::Method::new(
                 "/traps.all_four_kinds.Log/Tail",
             )
+            .schema(Self::SCHEMA)
             .idempotency(::ipc_runtime::codegen::Idempotency::NoSideEffects);
         self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
     }
@@ -158,8 +166,9 @@ impl LogClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.all_four_kinds.Log/Load",
-        );
+                "/traps.all_four_kinds.Log/Load",
+            )
+            .schema(Self::SCHEMA);
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -175,8 +184,9 @@ impl LogClient {
         ::ipc_runtime::codegen::IpcError,
     > {
         let method = ::ipc_runtime::codegen::Method::new(
-            "/traps.all_four_kinds.Log/Copy",
-        );
+                "/traps.all_four_kinds.Log/Copy",
+            )
+            .schema(Self::SCHEMA);
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -222,6 +232,7 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
         "Load",
         "Copy",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0x6e62_fe87_cffb_5cea;
 
     fn dispatch(
         &self,

@@ -161,6 +161,7 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
         "Load",
         "Copy",
     ];
+    const FINGERPRINT: ::core::primitive::u64 = 0x6e62_fe87_cffb_5cea;
 
     fn dispatch(
         &self,

@@ -12,13 +12,14 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::channel::Shared;
+use super::shared::Shared;
 use crate::connection::Connection;
 use crate::connection::call::{CallState, End, Lost, Next};
 use crate::connection::driver::{Ending, Side};
 use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::status::{Code, Status};
 use crate::wire::encode::OpenParts;
 use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
@@ -27,7 +28,8 @@ use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     pub(crate) connection: Arc<Connection>,
-    pub(crate) hello: Hello,
+    pub(crate) peer: PeerInfo,
+    max_concurrent_calls: u32,
     table: Mutex<Table>,
     /// One permit for each call that the server lets this connection have open.
     slots: Semaphore,
@@ -73,11 +75,12 @@ pub(crate) struct Head<'a> {
 }
 
 impl ClientConnection {
-    pub(crate) fn new(connection: Arc<Connection>, hello: Hello) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, peer: PeerInfo, hello: &Hello) -> Self {
         let slots = usize::try_from(hello.max_concurrent_calls).unwrap_or(usize::MAX);
         Self {
             connection,
-            hello,
+            peer: peer.greeted(hello),
+            max_concurrent_calls: hello.max_concurrent_calls,
             table: Mutex::default(),
             slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
         }
@@ -105,7 +108,7 @@ impl ClientConnection {
         head: &Head<'_>,
         message: Option<&M>,
     ) -> Result<ClientCall, OpenError> {
-        if self.hello.max_concurrent_calls == 0 {
+        if self.max_concurrent_calls == 0 {
             let status =
                 Status::resource_exhausted("the server accepts no calls (max_concurrent_calls is 0)");
             return Err(OpenError::Failed(IpcError::Status(status.not_processed())));

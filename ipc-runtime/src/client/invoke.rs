@@ -13,8 +13,9 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::calls::{ClientCall, Head, OpenError};
-use super::channel::{Channel, Shared, Wish};
+use super::calls::{ClientCall, ClientConnection, Head, OpenError};
+use super::channel::Channel;
+use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
 use crate::connection::driver::later;
@@ -48,7 +49,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
         let (metadata, message) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
@@ -76,6 +77,8 @@ struct Invocation {
     wish: Wish,
     attempts: u32,
     progress: Arc<Progress>,
+    /// The last connection the call was sent on.
+    connection: Option<Arc<ClientConnection>>,
 }
 
 /// How far a call has come, for the error when its deadline passes.
@@ -113,6 +116,7 @@ impl Invocation {
             wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
             progress: Arc::default(),
+            connection: None,
         }
     }
 
@@ -129,6 +133,7 @@ impl Invocation {
             Ok(call) => {
                 self.attempts += 1;
                 self.progress.sent.store(true, Ordering::Relaxed);
+                self.connection = Some(connection);
                 Ok(Some(call))
             }
             Err(OpenError::Closed) => {
@@ -162,12 +167,33 @@ impl Invocation {
                     self.wish.again();
                     return Ok(());
                 }
-                IpcError::Status(status.not_processed())
+                IpcError::Status(self.explain(status).not_processed())
             }
             Unanswered::Refused { status, not_processed: false } => IpcError::Status(status),
             Unanswered::Failed(error) => error,
         };
         Err(error)
+    }
+
+    /// An answer that the method is unknown says so if the server was built from another schema.
+    fn explain(&self, status: Status) -> Status {
+        let peer = self.connection.as_ref().map(|connection| &connection.peer);
+        let theirs = peer.and_then(|peer| peer.fingerprint(self.method.service()));
+        match theirs {
+            Some(theirs)
+                if status.code() == Code::Unimplemented
+                    && self.method.fingerprint() != 0
+                    && theirs != self.method.fingerprint() =>
+            {
+                let words = format!(
+                    "{}; the server was built from another schema of {} and may be older than this client",
+                    status.message(),
+                    self.method.service()
+                );
+                Status::new(Code::Unimplemented, words).with_metadata(status.metadata().clone())
+            }
+            _ => status,
+        }
     }
 
     fn lost(&self, lost: &Lost) -> IpcError {
@@ -177,7 +203,7 @@ impl Invocation {
 
 /// The error of a call whose connection ended before its answer.
 pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
-    let damaged = lost.cause.code() == Code::DataLoss;
+    let code = if lost.cause.is_damage() { Code::DataLoss } else { Code::Unavailable };
     let failure = Failure {
         endpoint: Arc::clone(endpoint),
         phase: "lost the connection to",
@@ -187,20 +213,15 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
         } else {
             "the request was not processed, so it can be sent again"
         },
-        code: if damaged { Code::DataLoss } else { Code::Unavailable },
+        code,
         request_sent: lost.sent,
     };
     failure.into_error(std::io::ErrorKind::ConnectionReset)
 }
 
 /// What the layers of a call are told of it.
-fn call_context(
-    shared: &Arc<Shared>,
-    method: Method,
-    metadata: Metadata,
-    deadline: Option<Instant>,
-) -> CallContext {
-    CallContext::new(Path::Static(method.path()), metadata, deadline, Arc::clone(&shared.endpoint))
+fn call_context(method: Method, metadata: Metadata, deadline: Option<Instant>) -> CallContext {
+    CallContext::new(Path::Static(method.path()), metadata, deadline, None)
 }
 
 impl Shared {
@@ -231,28 +252,8 @@ async fn within<T>(
     match tokio::time::timeout_at(deadline, work).await {
         Ok(result) => result,
         Err(_) if progress.sent.load(Ordering::Relaxed) => Err(IpcError::Timeout),
-        Err(_) => Err(never_sent(shared)),
+        Err(_) => Err(shared.never_ready()),
     }
-}
-
-/// The error of a call whose deadline passed before it could be sent.
-fn never_sent(shared: &Arc<Shared>) -> IpcError {
-    let cause = shared.last_refusal().map_or_else(
-        || {
-            let words = "it was still being connected to, or all its call slots were taken";
-            Arc::new(IpcError::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words)))
-        },
-        |refused| Arc::clone(&refused.error),
-    );
-    let failure = Failure {
-        endpoint: Arc::clone(&shared.endpoint),
-        phase: "the deadline passed waiting for",
-        cause,
-        remedy: "the request was not sent; start the server or allow more time",
-        code: Code::DeadlineExceeded,
-        request_sent: false,
-    };
-    failure.into_error(std::io::ErrorKind::TimedOut)
 }
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.

@@ -11,13 +11,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
+use super::builder::ChannelOptions;
 use super::calls::{ClientConnection, ClientSide};
-use super::channel::Shared;
+use super::shared::Shared;
 use crate::config::IpcConfig;
 use crate::connection::Connection;
 use crate::connection::driver::{Driver, Ending, later};
 use crate::connection::handshake::{self, Agreed};
 use crate::error::{Failure, IpcError};
+use crate::peer::PeerInfo;
 use crate::server::Core;
 use crate::status::{Code, Status};
 use crate::transport::{self, ByteStream};
@@ -26,6 +28,9 @@ use crate::wire::{Body, GoAway};
 
 /// What an in-memory stream holds in each direction.
 const MEMORY_STREAM_BYTES: usize = 256 * 1024;
+
+/// How long a client waits before it asks a busy server again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection that has lasted this long starts the backoff over when it is lost.
 const LASTING: Duration = Duration::from_secs(5);
@@ -36,7 +41,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Where the server is.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    Endpoint(Arc<str>),
+    /// In the order of preference.
+    Endpoints(Vec<Arc<str>>),
     /// A server in this process, reached over memory.
     Memory(Arc<Core>),
 }
@@ -44,14 +50,41 @@ pub(crate) enum Target {
 impl Target {
     pub(crate) fn name(&self) -> Arc<str> {
         match self {
-            Self::Endpoint(endpoint) => Arc::clone(endpoint),
+            Self::Endpoints(endpoints) => endpoints.join(", ").into(),
             Self::Memory(_) => Arc::from("the in-memory server"),
         }
     }
 
-    async fn connect(&self) -> io::Result<ByteStream> {
+    fn places(&self) -> Vec<Place<'_>> {
         match self {
-            Self::Endpoint(endpoint) => transport::connect(endpoint).await,
+            Self::Endpoints(endpoints) => {
+                endpoints.iter().map(|endpoint| Place::Endpoint(endpoint)).collect()
+            }
+            Self::Memory(core) => vec![Place::Memory(core)],
+        }
+    }
+}
+
+/// One place where the server may be.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Endpoint(&'a str),
+    Memory(&'a Arc<Core>),
+}
+
+impl Place<'_> {
+    /// Connects; a server whose queue of waiting connections is full is asked again.
+    async fn connect(self) -> io::Result<ByteStream> {
+        match self {
+            Self::Endpoint(endpoint) => loop {
+                match transport::connect(endpoint).await {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        tracing::debug!(endpoint, "the server is busy; asking again");
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                    }
+                    other => return other,
+                }
+            },
             Self::Memory(core) => {
                 let (client, server) = ByteStream::pair(MEMORY_STREAM_BYTES);
                 Arc::clone(core).accept(server);
@@ -82,6 +115,15 @@ impl Refused {
         Self { remedy: remedy(kind), error: Arc::new(error), kind, fatal: false, retry_after_ms: 0 }
     }
 
+    /// What listens there is not whom this client takes for its server.
+    fn of_stranger(peer: &PeerInfo) -> Self {
+        let user = peer.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
+        let words = format!("the server runs as {user}, which this client does not accept");
+        let error = IpcError::Io(io::Error::new(io::ErrorKind::PermissionDenied, words));
+        let remedy = "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid";
+        Self { remedy, fatal: true, ..Self::local(error) }
+    }
+
     fn by_server(go_away: GoAway) -> Self {
         let status = go_away.status.unwrap_or_default().into_status().not_processed();
         let fatal = is_fatal(&status);
@@ -102,7 +144,7 @@ impl Refused {
             phase: "connecting to",
             cause: Arc::clone(&self.error),
             remedy: self.remedy,
-            code: Code::Unavailable,
+            code: if self.error.is_damage() { Code::DataLoss } else { Code::Unavailable },
             request_sent: false,
         };
         failure.into_error(self.kind)
@@ -124,22 +166,47 @@ fn is_fatal(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied)
 }
 
-/// Connects and exchanges Hellos, and starts the connection's driver.
+/// Tries each place in turn until there is a connection. Where there is none, says why the first failed.
+///
+/// # Errors
+///
+/// Fatal only if every place refused for good.
 pub(crate) async fn attempt(
     target: &Target,
     config: &IpcConfig,
-    window: u64,
-    peer_version: &str,
+    options: &ChannelOptions,
+    channel: &Weak<Shared>,
+) -> Result<Arc<ClientConnection>, Refused> {
+    let mut first: Option<Refused> = None;
+    for place in target.places() {
+        match greet(place, config, options, Weak::clone(channel)).await {
+            Ok(connection) => return Ok(connection),
+            Err(refused) => match &mut first {
+                Some(first) => first.fatal &= refused.fatal,
+                None => first = Some(refused),
+            },
+        }
+    }
+    Err(first.unwrap_or_else(|| Refused::local(IpcError::PeerClosed)))
+}
+
+/// Connects and exchanges Hellos, and starts the connection's driver.
+async fn greet(
+    place: Place<'_>,
+    config: &IpcConfig,
+    options: &ChannelOptions,
     channel: Weak<Shared>,
 ) -> Result<Arc<ClientConnection>, Refused> {
     let limit = config.hello_timeout();
-    let connecting = tokio::time::timeout(limit, target.connect());
+    let connecting = tokio::time::timeout(limit, place.connect());
     let mut stream = connecting
         .await
         .map_err(|_| Refused::local(timed_out("connecting", limit)))?
         .map_err(|error| Refused::local(IpcError::Io(error)))?;
-    let own =
-        handshake::encode_hello(handshake::hello(config, window, peer_version)).map_err(Refused::local)?;
+    options.policy.check(&stream.peer).map_err(|_| Refused::of_stranger(&stream.peer))?;
+    let window = options.initial_credit;
+    let own = handshake::hello(config, window, &options.peer_version);
+    let own = handshake::encode_hello(own).map_err(Refused::local)?;
     // A server that refuses closes at once: what it said may be there although this write fails.
     let written = handshake::write_all(&mut stream.output, &own, config.write_timeout().min(limit)).await;
     let mut buffer = BytesMut::new();
@@ -162,7 +229,7 @@ pub(crate) async fn attempt(
         }
     };
     let shared = Arc::new(Connection::new(stream.output, &agreed));
-    let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), hello));
+    let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), stream.peer, &hello));
     let side = ClientSide::new(Arc::clone(&connection), channel);
     tokio::spawn(Driver::new(side, shared, stream.input, buffer).run());
     Ok(connection)

@@ -317,10 +317,8 @@ impl Clock {
             return Some(Ending::silent(IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words))));
         }
         if passed(self.frame_began, self.read_timeout) {
-            return Some(timed_out(format!(
-                "a frame was not complete within {} ms",
-                self.read_timeout.as_millis()
-            )));
+            let words = format!("a frame was not complete within {} ms", self.read_timeout.as_millis());
+            return Some(Ending { cause: IpcError::Timeout, ..timed_out(words) });
         }
         if now >= self.silence_at() {
             return Some(timed_out(format!("nothing arrived for {} ms", self.read_timeout.as_millis())));

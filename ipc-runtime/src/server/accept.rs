@@ -58,6 +58,9 @@ impl Drop for Place {
 
 /// Serves a new connection to its end, or refuses it.
 pub(crate) async fn serve(core: Arc<Core>, mut stream: ByteStream) {
+    if let Err(status) = core.options.policy.check(&stream.peer) {
+        return refuse(&core, stream, &status, Duration::ZERO).await;
+    }
     let limit = MIN_WAITING.max(core.config.max_connections);
     let Some(waiting) = Place::take(&core.counts.waiting, limit) else {
         let words = format!("limit of {limit} connections that have not said Hello");
@@ -131,7 +134,7 @@ async fn run(
     let connection = Arc::new(ServerConnection::new(
         Arc::clone(&shared),
         Arc::clone(&core),
-        Arc::from(hello.peer_version.as_str()),
+        Arc::new(stream.peer.greeted(hello)),
     ));
     let side = ServerSide::new(Arc::clone(&connection), place);
     let driver = Driver::new(side, shared, stream.input, buffer);

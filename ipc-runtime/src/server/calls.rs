@@ -21,6 +21,7 @@ use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
 use crate::layer::Path;
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::status::Status;
 use crate::wire::{self, Body, GoAway, Open};
 
@@ -29,7 +30,7 @@ use crate::wire::{self, Body, GoAway, Open};
 pub(crate) struct ServerConnection {
     pub(crate) connection: Arc<Connection>,
     core: Arc<Core>,
-    peer: Arc<str>,
+    pub(crate) peer: Arc<PeerInfo>,
     calls: Mutex<Calls>,
 }
 
@@ -43,7 +44,7 @@ struct Calls {
 }
 
 impl ServerConnection {
-    pub(crate) fn new(connection: Arc<Connection>, core: Arc<Core>, peer: Arc<str>) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, core: Arc<Core>, peer: Arc<PeerInfo>) -> Self {
         Self { connection, core, peer, calls: Mutex::default() }
     }
 

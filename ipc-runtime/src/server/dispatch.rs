@@ -19,6 +19,7 @@ use crate::connection::call::{CallState, End, Next};
 use crate::deadline;
 use crate::layer::{self, CallContext, Layers, Path};
 use crate::metadata::Metadata;
+use crate::peer::PeerInfo;
 use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::streaming::Streaming;
@@ -35,12 +36,12 @@ pub struct ServerCall {
 pub(crate) struct Around {
     pub(crate) layers: Layers<Status>,
     pub(crate) path: Path,
-    pub(crate) peer: Arc<str>,
+    pub(crate) peer: Arc<PeerInfo>,
 }
 
 impl Around {
     fn context(self, metadata: Metadata, deadline: Option<Instant>) -> (Layers<Status>, CallContext) {
-        (self.layers, CallContext::new(self.path, metadata, deadline, self.peer))
+        (self.layers, CallContext::new(self.path, metadata, deadline, Some(self.peer)))
     }
 }
 
@@ -95,7 +96,7 @@ impl ServerCall {
             let make = |metadata| async {
                 let message = slot.single().await?;
                 slot.start();
-                handler(Request::received(message, metadata, deadline)).await
+                handler(Request::received(message, metadata, deadline, slot.peer())).await
             };
             let work = async {
                 if around.layers.is_empty() {
@@ -121,7 +122,7 @@ impl ServerCall {
             let Self { slot, metadata, deadline, around } = self;
             let make = |metadata| async {
                 slot.start();
-                handler(Request::received(slot.requests(), metadata, deadline)).await
+                handler(Request::received(slot.requests(), metadata, deadline, slot.peer())).await
             };
             let work = async {
                 if around.layers.is_empty() {
@@ -147,7 +148,7 @@ impl ServerCall {
             let make = |metadata, begin| async {
                 let message = slot.single().await?;
                 slot.start();
-                handler(Request::received(message, metadata, deadline), slot.reply(begin)).await
+                handler(Request::received(message, metadata, deadline, slot.peer()), slot.reply(begin)).await
             };
             let work = async {
                 if around.layers.is_empty() {
@@ -172,7 +173,11 @@ impl ServerCall {
             let Self { slot, metadata, deadline, around } = self;
             let make = |metadata, begin| async {
                 slot.start();
-                handler(Request::received(slot.requests(), metadata, deadline), slot.reply(begin)).await
+                handler(
+                    Request::received(slot.requests(), metadata, deadline, slot.peer()),
+                    slot.reply(begin),
+                )
+                .await
             };
             let work = async {
                 if around.layers.is_empty() {
@@ -204,6 +209,10 @@ impl Slot {
 
     fn incoming(&self) -> Incoming {
         Incoming { connection: Arc::clone(&self.connection), id: self.id, state: Arc::clone(&self.state) }
+    }
+
+    fn peer(&self) -> Arc<PeerInfo> {
+        Arc::clone(&self.connection.peer)
     }
 
     fn reply(&self, begin: Metadata) -> Reply {

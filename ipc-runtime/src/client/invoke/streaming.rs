@@ -52,7 +52,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, message) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
@@ -94,7 +94,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, stream) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let mut outbound = Outbound::new(stream);
         let make = |metadata| async move {
             loop {
@@ -139,7 +139,7 @@ impl Channel {
         let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
         let (metadata, stream) = request.into_parts();
         let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(shared, method, metadata, deadline);
+        let context = |metadata| call_context(method, metadata, deadline);
         let mut outbound = Outbound::new(stream);
         let make = |metadata| async move {
             loop {

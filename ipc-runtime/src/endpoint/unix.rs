@@ -1,0 +1,260 @@
+//! A socket's place in the file system: its directory, its lock, its life.
+//!
+//! Everything is looked at through the directory's descriptor, so that a path that changes meanwhile changes
+//! nothing here. The lock file stays behind: removing it would let two servers hold locks on different files.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::Access;
+use crate::error::IpcError;
+
+/// Room in `sockaddr_un.sun_path` before its closing NUL (unix(7); 104 bytes on macOS and the BSDs).
+const MAX_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+
+const LOCK_MODE: u32 = 0o600;
+
+pub(super) fn check(endpoint: &str) -> Result<(), IpcError> {
+    if endpoint.len() > MAX_PATH_BYTES {
+        return Err(IpcError::invalid_input(format!(
+            "endpoint_path {endpoint:?} has {} bytes, a socket path at most {MAX_PATH_BYTES}; use a shorter one",
+            endpoint.len()
+        )));
+    }
+    Ok(())
+}
+
+/// The system-wide default of an application's server.
+pub(crate) fn default_path(app: &str, server: &str) -> String {
+    format!("/var/run/{app}/{server}.sock")
+}
+
+/// The default of a server that runs for one user: below `XDG_RUNTIME_DIR` (XDG Base Directory Specification),
+/// or a directory in the temporary directory that only this user can have made.
+pub(crate) fn user_path(app: &str, server: &str) -> String {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let directory = runtime.map_or_else(
+        || std::env::temp_dir().join(format!("{app}-{}", rustix::process::geteuid().as_raw())),
+        |runtime| runtime.join(app),
+    );
+    directory.join(format!("{server}.sock")).display().to_string()
+}
+
+/// The place of a listening server. While it lives no other server can have it; dropped, the socket is removed
+/// if it is still the one that was bound.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    directory: OwnedFd,
+    name: PathBuf,
+    access: Access,
+    bound: Option<(u64, u64)>,
+    // Released by the kernel when the process ends, however it ends.
+    lock: File,
+}
+
+impl Place {
+    /// Makes a missing directory, checks it, locks the place, and removes a socket that no server
+    /// listens on.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else may write in the directory, a server has the place, or something that is no socket of ours
+    /// is there; nothing was changed.
+    pub(crate) fn prepare(endpoint: &str, access: Access) -> Result<Self, IpcError> {
+        let path = PathBuf::from(endpoint);
+        let Some(name) = path.file_name().map(PathBuf::from) else {
+            return Err(IpcError::invalid_input(format!("endpoint_path {endpoint:?} names no file")));
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = open_directory(&path, parent, access)?;
+        let lock = lock(&path, &directory, &name)?;
+        let place = Self { path, directory, name, access, bound: None, lock };
+        place.clear()?;
+        Ok(place)
+    }
+
+    /// Checks what was bound and remembers it.
+    ///
+    /// # Errors
+    ///
+    /// The socket is not where it should be, or others could connect to it.
+    pub(crate) fn bound(&mut self) -> Result<(), IpcError> {
+        let wanted = u32::from(self.access.socket_mode());
+        let fail = |error: io::Error, what: &str| binding(&self.path, &error, what);
+        let moved = "the directory was exchanged while binding; check who may write above it";
+        let mut found = self.look().map_err(|error| fail(error, moved))?;
+        if mode(&found) != wanted && mode(&found) & !wanted == 0 {
+            // The umask has taken rights away; none was there that should not be.
+            rustix::fs::chmodat(&self.directory, &self.name, Mode::from(wanted), AtFlags::empty())
+                .map_err(|error| fail(error.into(), "cannot set its mode"))?;
+            found = self.look().map_err(|error| fail(error, moved))?;
+        }
+        if !is_socket(&found) || !is_ours(&found) || mode(&found) != wanted {
+            let words = format!("mode {:o}, owner {}", mode(&found), found.st_uid);
+            return Err(fail(
+                io::Error::new(io::ErrorKind::PermissionDenied, words),
+                "something has changed the socket while it was bound",
+            ));
+        }
+        self.bound = Some(identity(&found));
+        Ok(())
+    }
+
+    fn look(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Removes what is at the place if it is a socket of ours without a server. The lock is held.
+    fn clear(&self) -> Result<(), IpcError> {
+        let refuse =
+            |kind, words: &str, remedy| Err(binding(&self.path, &io::Error::new(kind, words), remedy));
+        let found = match self.look() {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(binding(&self.path, &error, "cannot look at it")),
+        };
+        if !is_socket(&found) {
+            let words = format!("there is a {} at this path", kind_of(&found));
+            return refuse(
+                io::ErrorKind::AlreadyExists,
+                &words,
+                "move it away or choose another endpoint_path",
+            );
+        }
+        if !is_ours(&found) {
+            let words = format!("there is a socket of user {}", found.st_uid);
+            return refuse(io::ErrorKind::PermissionDenied, &words, "have its owner remove it");
+        }
+        if is_served(&self.path)
+            .map_err(|error| binding(&self.path, &error, "cannot tell whether it is served"))?
+        {
+            let words = "a program listens there that does not take the lock";
+            return refuse(io::ErrorKind::AddrInUse, words, "stop it or choose another endpoint_path");
+        }
+        tracing::info!(path = %self.path.display(), "removing a socket that no server listens on");
+        rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty())
+            .map_err(|error| binding(&self.path, &error.into(), "cannot remove the stale socket"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.bound.is_some() && self.look().ok().map(|found| identity(&found)) == self.bound {
+            _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
+        }
+        // Nobody shall be told a pid that is gone.
+        _ = self.lock.set_len(0);
+    }
+}
+
+/// Opens the socket's directory, made if it is missing, and checks that nobody else may change it.
+fn open_directory(path: &Path, parent: &Path, access: Access) -> Result<OwnedFd, IpcError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(access.directory_mode())
+        .create(parent)
+        .map_err(|error| binding(path, &error, "cannot make its directory"))?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let fail = |error: rustix::io::Errno| binding(path, &error.into(), "cannot open its directory");
+    let directory = rustix::fs::openat(rustix::fs::CWD, parent, flags, Mode::empty()).map_err(fail)?;
+    let found = rustix::fs::fstat(&directory).map_err(fail)?;
+    let refuse = |words: String, remedy: &str| {
+        Err(binding(path, &io::Error::new(io::ErrorKind::PermissionDenied, words), remedy))
+    };
+    if !is_ours(&found) && found.st_uid != 0 {
+        let words = format!("its directory belongs to user {}", found.st_uid);
+        return refuse(words, "use a directory of your own, such as one that does not exist yet");
+    }
+    if mode(&found) & 0o022 != 0 {
+        let words = format!("others may write in its directory (mode {:o})", mode(&found));
+        return refuse(
+            words,
+            "use a directory of its own, which is made with mode 0700 if it does not exist yet",
+        );
+    }
+    Ok(directory)
+}
+
+/// Takes the lock beside the socket, which says who has the place.
+fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, IpcError> {
+    let mut file_name = name.as_os_str().to_owned();
+    file_name.push(".lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let fail =
+        |error: io::Error| binding(path, &error, "cannot take its lock file (its name with .lock added)");
+    loop {
+        let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from(LOCK_MODE));
+        let mut file = File::from(opened.map_err(|error| fail(error.into()))?);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(path, &mut file)),
+            Err(error) => return Err(fail(error.into())),
+        }
+        // Somebody may have removed the file meanwhile: a lock on a file without a name locks nothing.
+        let held = rustix::fs::fstat(&file).map_err(|error| fail(error.into()))?;
+        let named = rustix::fs::statat(directory, &file_name, AtFlags::SYMLINK_NOFOLLOW);
+        if named.is_ok_and(|named| identity(&named) == identity(&held)) {
+            let said = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            said.map_err(fail)?;
+            return Ok(file);
+        }
+    }
+}
+
+fn taken(path: &Path, file: &mut File) -> IpcError {
+    let mut pid = String::new();
+    _ = file.take(32).read_to_string(&mut pid);
+    let words = match pid.trim() {
+        "" => "another server has this endpoint".to_owned(),
+        pid => format!("the server with pid {pid} has this endpoint"),
+    };
+    let error = io::Error::new(io::ErrorKind::AddrInUse, words);
+    binding(path, &error, "stop it or choose another endpoint_path")
+}
+
+/// Whether somebody listens on a socket, found out without waiting.
+fn is_served(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_socket(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Socket
+}
+
+fn is_ours(found: &Stat) -> bool {
+    found.st_uid == rustix::process::geteuid().as_raw()
+}
+
+const fn mode(found: &Stat) -> u32 {
+    found.st_mode & 0o7777
+}
+
+const fn identity(found: &Stat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
+}
+
+fn kind_of(found: &Stat) -> &'static str {
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symbolic link",
+        _ => "file that is no socket",
+    }
+}
+
+fn binding(path: &Path, error: &io::Error, remedy: &str) -> IpcError {
+    IpcError::Io(io::Error::new(error.kind(), format!("binding {}: {error}; {remedy}", path.display())))
+}
