@@ -1,5 +1,7 @@
 //! What a build script leaves behind: which files, from which sources, and when they are written.
 
+#![cfg(feature = "proto")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};

@@ -3,6 +3,8 @@
 //!
 //! `UPDATE_GOLDEN=1` writes them anew.
 
+#![cfg(feature = "proto")]
+
 use std::path::Path;
 use std::{env, fs};
 

@@ -1,5 +1,7 @@
 //! `protoc-gen-ipc`: the protocol by hand, and a real `protoc` where there is one.
 
+#![cfg(feature = "proto")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::{env, fs};

@@ -1,5 +1,7 @@
 //! What is refused, and in which words: every mistake at once, each with its place and its remedy.
 
+#![cfg(feature = "proto")]
+
 use std::fs;
 
 use ipc_codegen::{Config, configure};

@@ -13,8 +13,7 @@ use proc_macro2::TokenStream;
 /// Makes a client and a server from a trait, as `ipc-codegen` does from the `service` of a `.proto` file.
 ///
 /// ```
-/// # use ipc_macros::ipc_service;
-/// use ipc_runtime::{Request, Response, Status, Streaming};
+/// use ipc_runtime::{Request, Response, Status, Streaming, ipc_service};
 /// # use ipc_runtime::codegen::Stream;
 ///
 /// #[derive(Clone, PartialEq, prost::Message)]
