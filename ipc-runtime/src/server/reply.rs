@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -62,8 +62,13 @@ impl Reply {
         headers.merge(own);
         self.send_headers(&headers)?;
         let mut stream = pin!(stream);
-        while let Some(item) = poll_fn(|cx| self.poll_answer(cx, stream.as_mut())).await {
-            self.send_item(&item?).await?;
+        // Only items cost credit: the stream is polled without, so that its end and its error never wait for any.
+        while let Some(item) = poll_fn(|cx| self.flushing(cx, |cx| stream.as_mut().poll_next(cx))).await {
+            let item = item?;
+            if !poll_fn(|cx| self.flushing(cx, |cx| self.state.poll_credit(cx))).await {
+                break;
+            }
+            self.send_item(&item).await?;
         }
         Ok(Streamed(trailers))
     }
@@ -79,21 +84,13 @@ impl Reply {
         }
     }
 
-    /// The handler's next item, once credit allows one. Everything appended so far leaves before this waits.
-    fn poll_answer<R>(
-        &self,
-        cx: &mut Context<'_>,
-        stream: Pin<&mut impl Stream<Item = Result<R, Status>>>,
-    ) -> Poll<Option<Result<R, Status>>> {
-        let next = match self.state.poll_credit(cx) {
-            Poll::Ready(true) => stream.poll_next(cx),
-            Poll::Ready(false) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        };
-        if next.is_pending() {
+    /// Polls; everything appended so far leaves before this waits.
+    fn flushing<T>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let polled = poll(cx);
+        if polled.is_pending() {
             self.owner.connection.writer.flush();
         }
-        next
+        polled
     }
 
     async fn send_item(&self, item: &impl Message) -> Result<(), Status> {

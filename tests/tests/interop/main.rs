@@ -8,6 +8,8 @@ mod ending;
 mod processes;
 #[cfg(unix)]
 mod programs;
+#[cfg(unix)]
+mod uncharged;
 
 use ipc_runtime::{Channel, Crc32Variant, IpcConfig, Server};
 use ipc_tests::interop::cases::Case;

@@ -93,21 +93,19 @@ where
     /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
         loop {
-            let ready = poll_fn(|cx| {
-                let ready = lane.state.poll_credit(cx);
-                flush_if_pending(lane, &ready);
-                ready
-            });
-            if !ready.await {
-                return Ok(());
-            }
             if self.complete && lane.state.is_answered() {
                 self.let_go();
             }
             if self.sent == self.held.len() && !self.fetch(lane).await {
                 return Ok(());
             }
-            if !self.send_next(lane).await? {
+            // Only items cost credit: the stream is polled without, so that its end never waits for any.
+            let credit = poll_fn(|cx| {
+                let credit = lane.state.poll_credit(cx);
+                flush_if_pending(lane, &credit);
+                credit
+            });
+            if !credit.await || !self.send_next(lane).await? {
                 return Ok(());
             }
         }
