@@ -93,3 +93,14 @@ async fn requests_end_after_the_item_that_used_the_credit_up() {
     raw.send(1, Close::default()).await;
     assert_eq!(done(call).await, 0);
 }
+
+#[tokio::test]
+async fn the_end_of_the_requests_is_said_once() {
+    let (mut raw, call) = calling(1 << 20, vec![StreamingOutputCallRequest::default()]).await;
+    raw.has_item(1).await;
+    assert_eq!(raw.half_closed().await.0, 1);
+    raw.send_all([(1, Body::from(Headers::default())), (1, wire::item("").into())]).await;
+    raw.is_quiet().await;
+    raw.send(1, Close::default()).await;
+    assert_eq!(done(call).await, 1);
+}
