@@ -4,6 +4,7 @@
 pub mod clock;
 #[cfg(unix)]
 pub mod feed;
+pub mod interop;
 #[cfg(unix)]
 pub mod probe;
 #[cfg(unix)]

@@ -25,6 +25,8 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 pub(super) struct Outbound<S: Stream> {
     stream: Pin<Box<S>>,
     finished: bool,
+    /// The server has been told, on this connection.
+    half_closed: bool,
     /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
     held: VecDeque<S::Item>,
     held_bytes: usize,
@@ -69,7 +71,15 @@ where
 {
     pub(super) fn new(stream: S) -> Self {
         let stream = Box::pin(stream);
-        Self { stream, finished: false, held: VecDeque::new(), held_bytes: 0, sent: 0, complete: true }
+        Self {
+            stream,
+            finished: false,
+            half_closed: false,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            sent: 0,
+            complete: true,
+        }
     }
 
     /// Whether all items taken so far are still at hand.
@@ -80,6 +90,12 @@ where
     /// Makes ready to send everything again on another connection.
     pub(super) const fn rewind(&mut self) {
         self.sent = 0;
+        self.half_closed = false;
+    }
+
+    /// Whether everything has been sent on this connection, the end included.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.half_closed
     }
 
     /// Sends items until the stream ends or the call is over.
@@ -126,6 +142,7 @@ where
             Fetched::Unwanted => false,
             Fetched::End => {
                 self.finished = true;
+                self.half_closed = true;
                 lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
                 false
             }
