@@ -1,6 +1,8 @@
 //! What the whole-system tests share.
 
 #[cfg(unix)]
+pub mod actor;
+#[cfg(unix)]
 pub mod clock;
 #[cfg(unix)]
 pub mod feed;

@@ -3,10 +3,17 @@
 
 #![cfg(unix)]
 
+mod actors;
+mod binding;
 mod calls;
+mod client_states;
 mod credit;
 mod deadlines;
+mod directory;
 mod ending;
 mod frames;
 mod hello;
+mod load;
 mod messages;
+mod peers;
+mod race;

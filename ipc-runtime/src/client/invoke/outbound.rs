@@ -132,8 +132,10 @@ where
 
     /// Takes the stream's next item into `held`; `false` where there is none, or none is wanted any more.
     async fn fetch(&mut self, lane: &Lane) -> bool {
-        let next = if self.finished { Fetched::End } else { poll_fn(|cx| self.poll_item(cx, lane)).await };
-        match next {
+        if self.half_closed {
+            return false;
+        }
+        match poll_fn(|cx| self.poll_item(cx, lane)).await {
             Fetched::Item(item) => {
                 self.held_bytes += item.encoded_len();
                 self.held.push_back(item);
@@ -152,6 +154,9 @@ where
     fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched<S::Item>> {
         if lane.state.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
+        }
+        if self.finished {
+            return Poll::Ready(Fetched::End);
         }
         let item = self.stream.as_mut().poll_next(cx);
         flush_if_pending(lane, &item);

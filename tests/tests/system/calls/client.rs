@@ -125,6 +125,19 @@ async fn streams(raw: &mut RawPeer, parts: &str, messages: usize, call: Call) {
 }
 
 #[tokio::test]
+async fn the_end_of_the_requests_is_said_once() {
+    let played = Played::start();
+    let call = played.call(async |client: ProbeClient| client.chat(Feed::of([text(1)])).await);
+    let mut raw = played.server.greeted().await;
+    raw.opened(1).await;
+    raw.has_item(1).await;
+    raw.half_closed().await;
+    raw.send(1, wire::Headers::default()).await;
+    let _stream = done(call).await.unwrap();
+    raw.is_quiet().await;
+}
+
+#[tokio::test]
 async fn a_stream_without_its_close_never_ends_well() {
     for parts in ["h", "i", "hiii"] {
         let played = Played::start();
