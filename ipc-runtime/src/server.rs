@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use self::accept::Counts;
+use self::accept::{Counts, Newcomer};
 use self::calls::ServerConnection;
 use self::dispatch::ServerCall;
 use self::router::{Router, Service};
@@ -136,14 +136,13 @@ impl ServerBuilder {
     /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
     /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
     /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
-    #[expect(clippy::unused_async, reason = "binding may have to wait on other platforms")]
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;
         let endpoint = config.endpoint_path.as_str();
         endpoint::check(endpoint)?;
         let access = self.options.policy.access();
-        let mut place = Place::prepare(endpoint, access)?;
+        let mut place = Place::prepare(endpoint, access).await?;
         let listener = Listener::bind(endpoint, access.socket_mode()).map_err(|error| {
             IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
         })?;
@@ -244,7 +243,7 @@ pub(crate) struct Registered<'a> {
 impl Core {
     /// Serves a connection that was made without a listener.
     pub(crate) fn accept(self: Arc<Self>, stream: ByteStream) {
-        tokio::spawn(accept::serve(self, stream));
+        tokio::spawn(accept::serve(self, stream, None));
     }
 
     pub(crate) fn hello(&self) -> Hello {
@@ -365,12 +364,18 @@ impl Server {
         Ok(self.shut_down(connections).await)
     }
 
+    async fn next(&self) -> (Option<Newcomer>, std::io::Result<ByteStream>) {
+        (self.core.counts.newcomer().await, self.listener.accept().await)
+    }
+
     /// Accepts for ever; finished connections are cleared away meanwhile.
     async fn accept_into(&self, connections: &mut JoinSet<()>) -> std::convert::Infallible {
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok(stream) => _ = connections.spawn(accept::serve(Arc::clone(&self.core), stream)),
+                (newcomer, accepted) = self.next() => match accepted {
+                    Ok(stream) => {
+                        connections.spawn(accept::serve(Arc::clone(&self.core), stream, newcomer));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection; pausing");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

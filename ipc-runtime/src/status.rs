@@ -204,6 +204,11 @@ impl Status {
         self
     }
 
+    pub(crate) const fn perhaps_processed(mut self) -> Self {
+        self.request_sent = true;
+        self
+    }
+
     pub(crate) const fn request_sent(&self) -> bool {
         self.request_sent
     }

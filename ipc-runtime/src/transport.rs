@@ -41,7 +41,9 @@ impl ByteStream {
 ///
 /// What the operating system says; `WouldBlock` where the server's backlog is full.
 pub(crate) async fn connect(endpoint: &str) -> io::Result<ByteStream> {
-    platform::opened(RawStream::connect(name_of(endpoint)?).await?)
+    let stream = RawStream::connect(name_of(endpoint)?).await?;
+    platform::is_connected(&stream)?;
+    platform::opened(stream)
 }
 
 /// A socket or pipe that clients can connect to.
@@ -105,14 +107,24 @@ mod platform {
     use super::ByteStream;
     use crate::peer::PeerInfo;
 
-    /// The halves of a stream, and its peer. On a full backlog `connect` returns a socket that is not connected; it
-    /// has no peer.
+    /// On a full backlog `connect` returns a socket that is not connected, of which Linux would say that its peer is
+    /// user 4294967295.
+    pub(super) fn is_connected(stream: &Stream) -> io::Result<()> {
+        let Stream::UdSocket(stream) = stream;
+        match stream.inner().peer_addr() {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "the server's queue of waiting connections is full",
+            )),
+            other => other.map(drop),
+        }
+    }
+
+    /// The halves of a stream, and its peer.
     pub(super) fn opened(stream: Stream) -> io::Result<ByteStream> {
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);
-        let credentials = stream.peer_cred().map_err(|_| {
-            io::Error::new(io::ErrorKind::WouldBlock, "the server's queue of waiting connections is full")
-        })?;
+        let credentials = stream.peer_cred()?;
         let mut peer = PeerInfo::default();
         peer.pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
         peer.uid = Some(credentials.uid());
@@ -140,6 +152,11 @@ mod platform {
 
     use super::ByteStream;
     use crate::peer::PeerInfo;
+
+    #[expect(clippy::unnecessary_wraps, reason = "other platforms can fail here")]
+    pub(super) fn is_connected(_: &Stream) -> io::Result<()> {
+        Ok(())
+    }
 
     pub(super) fn with_mode(options: ListenerOptions<'_>, _: u16) -> ListenerOptions<'_> {
         options

@@ -1,9 +1,12 @@
 //! What the whole-system tests share.
 
 #[cfg(unix)]
+pub mod actor;
+#[cfg(unix)]
 pub mod clock;
 #[cfg(unix)]
 pub mod feed;
+pub mod interop;
 #[cfg(unix)]
 pub mod probe;
 #[cfg(unix)]

@@ -77,6 +77,8 @@ struct Invocation {
     wish: Wish,
     attempts: u32,
     progress: Arc<Progress>,
+    /// An earlier attempt may have been processed: its request was written and never answered.
+    perhaps_processed: bool,
     /// The last connection the call was sent on.
     connection: Option<Arc<ClientConnection>>,
 }
@@ -116,6 +118,7 @@ impl Invocation {
             wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
             progress: Arc::default(),
+            perhaps_processed: false,
             connection: None,
         }
     }
@@ -127,7 +130,7 @@ impl Invocation {
         metadata: &Metadata,
         message: Option<&M>,
     ) -> Result<Option<ClientCall>, IpcError> {
-        let connection = self.shared.ready(&mut self.wish).await?;
+        let connection = self.shared.ready(&mut self.wish).await.map_err(|error| self.confess(error))?;
         let head = Head { method: self.method.path(), metadata, deadline: self.deadline };
         match connection.open(&head, message).await {
             Ok(call) => {
@@ -140,7 +143,7 @@ impl Invocation {
                 self.wish.again();
                 Ok(None)
             }
-            Err(OpenError::Failed(error)) => Err(error),
+            Err(OpenError::Failed(error)) => Err(self.confess(error)),
             // The deadline's own timer is about to say the same.
             Err(OpenError::Expired) => std::future::pending().await,
         }
@@ -154,17 +157,16 @@ impl Invocation {
             Unanswered::Lost(lost) => {
                 let harmless = self.method.level() != Idempotency::Unknown;
                 if may && !lost.begun && (!lost.sent || harmless) {
-                    self.progress.sent.store(lost.sent, Ordering::Relaxed);
-                    self.wish.again();
+                    self.perhaps_processed |= lost.sent;
+                    self.wish_again();
                     return Ok(());
                 }
-                self.lost(&lost)
+                lost_error(&self.shared.endpoint, &lost)
             }
             Unanswered::Refused { status, not_processed: true } => {
                 if may && status.code() == Code::Unavailable {
-                    self.progress.sent.store(false, Ordering::Relaxed);
+                    self.wish_again();
                     tokio::time::sleep_until(self.shared.retry_at()).await;
-                    self.wish.again();
                     return Ok(());
                 }
                 IpcError::Status(self.explain(status).not_processed())
@@ -172,7 +174,33 @@ impl Invocation {
             Unanswered::Refused { status, not_processed: false } => IpcError::Status(status),
             Unanswered::Failed(error) => error,
         };
-        Err(error)
+        Err(self.confess(error))
+    }
+
+    fn wish_again(&mut self) {
+        self.progress.sent.store(self.perhaps_processed, Ordering::Relaxed);
+        self.wish.again();
+    }
+
+    /// An error that says of the last attempt that its request was not seen must not say so of the call, if an
+    /// earlier attempt may have been processed.
+    fn confess(&self, error: IpcError) -> IpcError {
+        if !self.perhaps_processed || error.request_sent() {
+            return error;
+        }
+        if let IpcError::Status(status) = error {
+            return IpcError::Status(status.perhaps_processed());
+        }
+        let kind = if let IpcError::Io(error) = &error { error.kind() } else { std::io::ErrorKind::Other };
+        let failure = Failure {
+            endpoint: Arc::clone(&self.shared.endpoint),
+            phase: "repeating a call to",
+            code: error.code(),
+            cause: Arc::new(error),
+            remedy: "an earlier attempt may have been processed, so repeat it only if that does no harm",
+            request_sent: true,
+        };
+        failure.into_error(kind)
     }
 
     /// An answer that the method is unknown says so if the server was built from another schema.
@@ -194,10 +222,6 @@ impl Invocation {
             }
             _ => status,
         }
-    }
-
-    fn lost(&self, lost: &Lost) -> IpcError {
-        lost_error(&self.shared.endpoint, lost)
     }
 }
 

@@ -63,6 +63,8 @@ pub enum ChannelState {
 #[derive(Debug)]
 pub struct StateChanges {
     receiver: watch::Receiver<ChannelState>,
+    /// The state that was reported last.
+    reported: ChannelState,
 }
 
 impl StateChanges {
@@ -72,20 +74,21 @@ impl StateChanges {
         *self.receiver.borrow()
     }
 
-    /// Waits for the state to change; states that pass faster than they are asked for are not reported. `None` once all
-    /// handles of the channel are gone.
+    /// Waits until the state is another than the one reported last, which at first is the one when this was made. Of
+    /// states that pass faster than they are asked for, only the latest is reported. `None` once all handles of the
+    /// channel are gone.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready, no change is missed.
     pub async fn next(&mut self) -> Option<ChannelState> {
-        let before = self.current();
         loop {
-            self.receiver.changed().await.ok()?;
             let now = *self.receiver.borrow_and_update();
-            if now != before {
+            if now != self.reported {
+                self.reported = now;
                 return Some(now);
             }
+            self.receiver.changed().await.ok()?;
         }
     }
 }
@@ -294,7 +297,9 @@ impl Shared {
     }
 
     pub(crate) fn state_changes(&self) -> StateChanges {
-        StateChanges { receiver: self.changed.subscribe() }
+        let receiver = self.changed.subscribe();
+        let reported = *receiver.borrow();
+        StateChanges { receiver, reported }
     }
 
     pub(crate) fn peer_info(&self) -> Option<PeerInfo> {
@@ -364,6 +369,9 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.shared.set(&mut lock(&self.shared.state), Phase::Idle(None));
+        let mut state = lock(&self.shared.state);
+        if matches!(state.phase, Phase::Connecting) {
+            self.shared.set(&mut state, Phase::Idle(None));
+        }
     }
 }

@@ -3,14 +3,15 @@
 //! Everything is looked at through the directory's descriptor, so that a path that changes meanwhile changes
 //! nothing here. The lock file stays behind: removing it would let two servers hold locks on different files.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 use super::Access;
 use crate::error::IpcError;
@@ -19,6 +20,13 @@ use crate::error::IpcError;
 const MAX_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
 const LOCK_MODE: u32 = 0o600;
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+
+/// How often, and how long apart, a lock is tried whose holder has not said who it is: it has only just taken it, or
+/// is about to give it back.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) fn check(endpoint: &str) -> Result<(), IpcError> {
     if endpoint.len() > MAX_PATH_BYTES {
@@ -67,14 +75,18 @@ impl Place {
     ///
     /// Somebody else may write in the directory, a server has the place, or something that is no socket of ours
     /// is there; nothing was changed.
-    pub(crate) fn prepare(endpoint: &str, access: Access) -> Result<Self, IpcError> {
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the place is given back.
+    pub(crate) async fn prepare(endpoint: &str, access: Access) -> Result<Self, IpcError> {
         let path = PathBuf::from(endpoint);
         let Some(name) = path.file_name().map(PathBuf::from) else {
             return Err(IpcError::invalid_input(format!("endpoint_path {endpoint:?} names no file")));
         };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = open_directory(&path, parent, access)?;
-        let lock = lock(&path, &directory, &name)?;
+        let lock = lock(&path, &directory, &name).await?;
         let place = Self { path, directory, name, access, bound: None, lock };
         place.clear()?;
         Ok(place)
@@ -151,19 +163,17 @@ impl Drop for Place {
         }
         // Nobody shall be told a pid that is gone.
         _ = self.lock.set_len(0);
+        // Closing is not enough while a child that is being started has a copy of the descriptor.
+        _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
 /// Opens the socket's directory, made if it is missing, and checks that nobody else may change it.
 fn open_directory(path: &Path, parent: &Path, access: Access) -> Result<OwnedFd, IpcError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(access.directory_mode())
-        .create(parent)
-        .map_err(|error| binding(path, &error, "cannot make its directory"))?;
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    make_directory(parent, access)
+        .map_err(|error| binding(path, &error.into(), "cannot make its directory"))?;
     let fail = |error: rustix::io::Errno| binding(path, &error.into(), "cannot open its directory");
-    let directory = rustix::fs::openat(rustix::fs::CWD, parent, flags, Mode::empty()).map_err(fail)?;
+    let directory = rustix::fs::openat(rustix::fs::CWD, parent, DIRECTORY, Mode::empty()).map_err(fail)?;
     let found = rustix::fs::fstat(&directory).map_err(fail)?;
     let refuse = |words: String, remedy: &str| {
         Err(binding(path, &io::Error::new(io::ErrorKind::PermissionDenied, words), remedy))
@@ -182,19 +192,53 @@ fn open_directory(path: &Path, parent: &Path, access: Access) -> Result<OwnedFd,
     Ok(directory)
 }
 
+/// Makes a directory and those above it, as far as they are missing, with this mode whatever the umask.
+fn make_directory(directory: &Path, access: Access) -> Result<(), rustix::io::Errno> {
+    if directory.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let mode = Mode::from(access.directory_mode());
+    let mut outcome = rustix::fs::mkdir(directory, mode);
+    if outcome == Err(rustix::io::Errno::NOENT)
+        && let Some(above) = directory.parent()
+    {
+        make_directory(above, access)?;
+        outcome = rustix::fs::mkdir(directory, mode);
+    }
+    match outcome {
+        // The umask may have taken rights away, from those who are allowed to pass or even from us.
+        Ok(()) => {
+            let flags = DIRECTORY | OFlags::NOFOLLOW;
+            rustix::fs::fchmod(rustix::fs::open(directory, flags, Mode::empty())?, mode)
+        }
+        // Whether it will do is found out once it is open.
+        Err(error) if error == rustix::io::Errno::EXIST || directory.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes the lock beside the socket, which says who has the place.
-fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, IpcError> {
+async fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, IpcError> {
     let mut file_name = name.as_os_str().to_owned();
     file_name.push(".lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let fail =
         |error: io::Error| binding(path, &error, "cannot take its lock file (its name with .lock added)");
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from(LOCK_MODE));
         let mut file = File::from(opened.map_err(|error| fail(error.into()))?);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(path, &mut file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = holder(&mut file);
+                if holder.is_some_and(is_alive) || attempts == ATTEMPTS {
+                    return Err(taken(path, holder));
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             Err(error) => return Err(fail(error.into())),
         }
         // Somebody may have removed the file meanwhile: a lock on a file without a name locks nothing.
@@ -208,13 +252,22 @@ fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, IpcError>
     }
 }
 
-fn taken(path: &Path, file: &mut File) -> IpcError {
+/// Who has the lock, as far as its file says; it may still name the one before.
+fn holder(file: &mut File) -> Option<Pid> {
     let mut pid = String::new();
     _ = file.take(32).read_to_string(&mut pid);
-    let words = match pid.trim() {
-        "" => "another server has this endpoint".to_owned(),
-        pid => format!("the server with pid {pid} has this endpoint"),
-    };
+    pid.trim().parse().ok().and_then(Pid::from_raw)
+}
+
+fn is_alive(process: Pid) -> bool {
+    rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH)
+}
+
+fn taken(path: &Path, holder: Option<Pid>) -> IpcError {
+    let words = holder.map_or_else(
+        || "another server has this endpoint".to_owned(),
+        |pid| format!("the server with pid {pid} has this endpoint"),
+    );
     let error = io::Error::new(io::ErrorKind::AddrInUse, words);
     binding(path, &error, "stop it or choose another endpoint_path")
 }

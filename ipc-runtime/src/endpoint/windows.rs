@@ -30,8 +30,8 @@ pub(crate) fn user_path(app: &str, server: &str) -> String {
 pub(crate) struct Place;
 
 impl Place {
-    #[expect(clippy::unnecessary_wraps, reason = "other platforms can fail here")]
-    pub(crate) fn prepare(_: &str, _: Access) -> Result<Self, IpcError> {
+    #[expect(clippy::unused_async, reason = "other platforms can fail here, and may have to wait")]
+    pub(crate) async fn prepare(_: &str, _: Access) -> Result<Self, IpcError> {
         Ok(Self)
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Core;
 use super::calls::{ServerConnection, ServerSide};
@@ -27,12 +28,38 @@ const MAX_FAREWELLS: usize = 64;
 /// What a client that is refused for want of room is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// Connections that nobody has looked at yet; while there are so many, no more are accepted. In a flood there would be
+/// ever more of their tasks, and those of served clients would have to wait behind them.
+const MAX_NEWCOMERS: usize = 16;
+
 /// How many there are of what a server has a limit for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
+    newcomers: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     serving: Arc<AtomicUsize>,
     farewells: Arc<AtomicUsize>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            newcomers: Arc::new(Semaphore::new(MAX_NEWCOMERS)),
+            waiting: Arc::default(),
+            serving: Arc::default(),
+            farewells: Arc::default(),
+        }
+    }
+}
+
+/// Held by a connection that nobody has looked at yet.
+pub(crate) type Newcomer = OwnedSemaphorePermit;
+
+impl Counts {
+    /// Waits until another connection may be accepted.
+    pub(crate) async fn newcomer(&self) -> Option<Newcomer> {
+        Arc::clone(&self.newcomers).acquire_owned().await.ok()
+    }
 }
 
 /// One of a limited number of places; given back when dropped.
@@ -57,8 +84,10 @@ impl Drop for Place {
 }
 
 /// Serves a new connection to its end, or refuses it.
-pub(crate) async fn serve(core: Arc<Core>, mut stream: ByteStream) {
-    if let Err(status) = core.options.policy.check(&stream.peer) {
+pub(crate) async fn serve(core: Arc<Core>, mut stream: ByteStream, newcomer: Option<Newcomer>) {
+    let allowed = core.options.policy.check(&stream.peer);
+    drop(newcomer);
+    if let Err(status) = allowed {
         return refuse(&core, stream, &status, Duration::ZERO).await;
     }
     let limit = MIN_WAITING.max(core.config.max_connections);

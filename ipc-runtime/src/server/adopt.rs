@@ -22,10 +22,16 @@ impl Server {
     ) -> Result<Self, IpcError> {
         config.validate()?;
         builder.check()?;
-        let listener = Listener::adopt(listener).map_err(|error| {
+        let fail = |error: std::io::Error| {
             let words = format!("listening on the given socket for {}: {error}", config.endpoint_path);
             IpcError::Io(std::io::Error::new(error.kind(), words))
-        })?;
+        };
+        #[cfg(not(target_vendor = "apple"))] // which does not tell
+        // Otherwise nobody could ever connect, and only the log would say so.
+        if !rustix::net::sockopt::socket_acceptconn(&listener).map_err(|error| fail(error.into()))? {
+            return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it does not listen")));
+        }
+        let listener = Listener::adopt(listener).map_err(fail)?;
         tracing::info!(endpoint = config.endpoint_path, "listening on a given socket");
         Ok(Self { core: builder.into_core(config), listener, _place: None })
     }

@@ -3,14 +3,21 @@
 
 #![cfg(unix)]
 
+mod actors;
+mod binding;
 mod calls;
+mod client_states;
 mod credit;
 mod deadlines;
+mod directory;
 mod ending;
 mod frames;
 mod hello;
 mod legacy;
 mod limits;
+mod load;
 mod messages;
+mod peers;
+mod race;
 mod reconnect;
 mod retry;

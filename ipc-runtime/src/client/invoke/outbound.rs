@@ -25,7 +25,7 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 pub(super) struct Outbound<S: Stream> {
     stream: Pin<Box<S>>,
     finished: bool,
-    /// The server has been told so on this connection.
+    /// The server has been told, on this connection.
     half_closed: bool,
     /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
     held: VecDeque<S::Item>,
@@ -91,6 +91,11 @@ where
     pub(super) const fn rewind(&mut self) {
         self.sent = 0;
         self.half_closed = false;
+    }
+
+    /// Whether everything has been sent on this connection, the end included.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.half_closed
     }
 
     /// Sends items until the stream ends or the call is over.
