@@ -97,6 +97,10 @@ impl ServerConnection {
                 Ok(())
             })
             .await;
+        if let Err(Refusal::Ended) = sent {
+            // Nobody can be told, but it counts no longer.
+            self.remove(id);
+        }
         self.wake_if_drained();
         match sent {
             Err(Refusal::Frame(error)) => Err(error),
@@ -111,6 +115,11 @@ impl ServerConnection {
             self.connection.writer.flush();
             self.wake_if_drained();
         }
+    }
+
+    /// How many calls there are on the connection.
+    pub(crate) fn running(&self) -> usize {
+        lock(&self.calls).running.len()
     }
 
     fn calls_contains(&self, id: u64) -> bool {
