@@ -88,6 +88,11 @@ impl ClientConnection {
         }
     }
 
+    /// How many calls are open, and how many more may be.
+    pub(crate) fn tables(&self) -> (usize, usize) {
+        (lock(&self.table).calls.len(), self.slots.available_permits())
+    }
+
     /// Whether new calls may be opened.
     pub(crate) fn is_open(&self) -> bool {
         !lock(&self.table).closed

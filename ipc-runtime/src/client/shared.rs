@@ -302,6 +302,13 @@ impl Shared {
         StateChanges { receiver, reported }
     }
 
+    pub(crate) fn tables(&self) -> Option<(usize, usize)> {
+        match &lock(&self.state).phase {
+            Phase::Ready(connection, _) => Some(connection.tables()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn peer_info(&self) -> Option<PeerInfo> {
         match &lock(&self.state).phase {
             Phase::Ready(connection, _) => Some(connection.peer.clone()),

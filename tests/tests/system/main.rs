@@ -22,3 +22,4 @@ mod peers;
 mod race;
 mod reconnect;
 mod retry;
+mod tables;
