@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::{Code, Status};
 use crate::wire::encode::OpenParts;
+use crate::wire::hot::Hot;
 use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
 
 /// A connection to a server, past the Hellos.
@@ -232,16 +233,30 @@ impl ClientSide {
             self.connection.slots.add_permits(1);
         }
         drop(table);
+        self.note_answer(close.not_processed);
         let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
         if succeeded && let Some(message) = &close.message {
             entry.state.put_free(message.clone());
         }
-        if !close.not_processed
-            && let Some(channel) = self.channel.upgrade()
-        {
+        entry.state.put_end(End::Closed(close));
+    }
+
+    fn note_answer(&self, not_processed: bool) {
+        if !not_processed && let Some(channel) = self.channel.upgrade() {
             channel.note_answer();
         }
-        entry.state.put_end(End::Closed(close));
+    }
+
+    /// A call that ended with a message and nothing else.
+    fn answer(&self, id: u64, message: Bytes) {
+        let mut table = lock(&self.connection.table);
+        let Some(entry) = table.calls.remove(&id) else { return };
+        if !table.closed {
+            self.connection.slots.add_permits(1);
+        }
+        drop(table);
+        self.note_answer(false);
+        entry.state.put_answer(message);
     }
 
     fn begin_answer(entry: &mut Entry) -> bool {
@@ -268,10 +283,8 @@ impl Side for ClientSide {
                 Ok(())
             }
             Body::Item(item) => {
-                Self::begin_answer(entry);
-                let state = Arc::clone(&entry.state);
                 drop(table);
-                state.put_item(item.message)
+                self.on_hot(id, Hot::Item(item.message))
             }
             Body::Credit(credit) => entry.state.add_credit(credit.amount),
             Body::Close(close) => {
@@ -280,6 +293,27 @@ impl Side for ClientSide {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
+        let mut table = lock(&self.connection.table);
+        if id > table.last_opened {
+            return Err(Status::internal(format!("an answer to call {id}, which was never opened")));
+        }
+        match hot {
+            Hot::Item(message) => {
+                let Some(entry) = table.calls.get_mut(&id) else { return Ok(()) };
+                Self::begin_answer(entry);
+                let state = Arc::clone(&entry.state);
+                drop(table);
+                state.put_item(message)
+            }
+            Hot::Answer(message) => {
+                drop(table);
+                self.answer(id, message);
+                Ok(())
+            }
         }
     }
 

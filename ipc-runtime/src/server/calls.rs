@@ -23,6 +23,7 @@ use crate::layer::Path;
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::Status;
+use crate::wire::hot::Hot;
 use crate::wire::{self, Body, GoAway, Open};
 
 /// A connection of a client, past the Hellos.
@@ -273,6 +274,12 @@ impl Side for ServerSide {
             }
             _ => Ok(()),
         }
+    }
+
+    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
+        let Hot::Item(message) = hot else { return Err(Status::internal("Close from a client")) };
+        let Some(state) = lock(&self.connection.calls).running.get(&id).cloned() else { return Ok(()) };
+        state.put_item(message)
     }
 
     fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending> {
