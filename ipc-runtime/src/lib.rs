@@ -30,6 +30,8 @@ mod request;
 mod server;
 mod status;
 mod streaming;
+#[doc(hidden)]
+pub mod tables;
 mod text;
 mod transport;
 mod wire;

@@ -286,7 +286,12 @@ impl Core {
         Registered { core: self, key }
     }
 
-    fn connections(&self) -> Vec<Arc<ServerConnection>> {
+    /// Calls of all connections together.
+    pub(crate) fn counted_calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn connections(&self) -> Vec<Arc<ServerConnection>> {
         lock(&self.connections).values().filter_map(Weak::upgrade).collect()
     }
 }
@@ -323,6 +328,10 @@ impl Server {
                 policy: Policy::default(),
             },
         }
+    }
+
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Where it listens.

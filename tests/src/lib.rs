@@ -6,6 +6,7 @@ pub mod actor;
 pub mod clock;
 #[cfg(unix)]
 pub mod feed;
+pub mod interop;
 #[cfg(unix)]
 pub mod probe;
 #[cfg(unix)]

@@ -156,7 +156,7 @@ impl Invocation {
         let error = match unanswered {
             Unanswered::Lost(lost) => {
                 let harmless = self.method.level() != Idempotency::Unknown;
-                if may && (!lost.sent || harmless) {
+                if may && !lost.begun && (!lost.sent || harmless) {
                     self.perhaps_processed |= lost.sent;
                     self.wish_again();
                     return Ok(());

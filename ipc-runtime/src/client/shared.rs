@@ -4,6 +4,7 @@
 //! it, and what is repeated, is in [`invoke`](super::invoke).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     target: Target,
     state: Mutex<State>,
     changed: watch::Sender<ChannelState>,
+    /// A call has been answered since the backoff last grew.
+    answered: AtomicBool,
 }
 
 /// Where a channel stands.
@@ -158,7 +161,15 @@ impl Shared {
         let state =
             State { phase: Phase::Idle(None), backoff: Backoff::default(), attempts: 0, refused: None };
         let changed = watch::Sender::new(state.phase.public());
-        Self { endpoint: target.name(), target, config, options, state: Mutex::new(state), changed }
+        Self {
+            endpoint: target.name(),
+            target,
+            config,
+            options,
+            state: Mutex::new(state),
+            changed,
+            answered: AtomicBool::new(false),
+        }
     }
 }
 
@@ -179,6 +190,9 @@ impl Shared {
     ///
     /// Why there is none, as far as `wish` does not wait for a better time.
     pub(crate) async fn ready(self: &Arc<Self>, wish: &mut Wish) -> Result<Arc<ClientConnection>, IpcError> {
+        if let Found::Ready(connection) = self.find(wish) {
+            return Ok(connection);
+        }
         loop {
             let mut changes = self.changed.subscribe();
             match self.find(wish) {
@@ -252,16 +266,24 @@ impl Shared {
             }
             Err(refused) => {
                 tracing::debug!(endpoint = %self.endpoint, error = %refused.error, "cannot connect");
-                let next = state.backoff.next(refused.retry_after_ms);
+                let next = self.backoff(&mut state).next(refused.retry_after_ms);
                 state.refused = Some(Arc::new(refused));
                 self.set(&mut state, Phase::Idle(Some(next)));
             }
         }
     }
 
+    /// The backoff, which an answer since it was last asked for has started over.
+    fn backoff<'a>(&self, state: &'a mut State) -> &'a mut Backoff {
+        if self.answered.swap(false, Ordering::Relaxed) {
+            state.backoff.reset();
+        }
+        &mut state.backoff
+    }
+
     /// A call has been answered: the server is well.
     pub(crate) fn note_answer(&self) {
-        lock(&self.state).backoff.reset();
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// `connection` takes no calls any more. After a graceful farewell the next is made at once.
@@ -281,7 +303,7 @@ impl Shared {
         let phase = if graceful && retry_after_ms == 0 {
             Phase::Idle(None)
         } else {
-            Phase::Idle(Some(state.backoff.after_loss(since, retry_after_ms)))
+            Phase::Idle(Some(self.backoff(&mut state).after_loss(since, retry_after_ms)))
         };
         self.set(&mut state, phase);
     }
@@ -300,6 +322,13 @@ impl Shared {
         let receiver = self.changed.subscribe();
         let reported = *receiver.borrow();
         StateChanges { receiver, reported }
+    }
+
+    pub(crate) fn tables(&self) -> Option<(usize, usize)> {
+        match &lock(&self.state).phase {
+            Phase::Ready(connection, _) => Some(connection.tables()),
+            _ => None,
+        }
     }
 
     pub(crate) fn peer_info(&self) -> Option<PeerInfo> {
@@ -351,7 +380,7 @@ impl Shared {
 
     /// How long a call that was not processed waits before it is tried again.
     pub(crate) fn retry_at(&self) -> Instant {
-        lock(&self.state).backoff.next(0)
+        self.backoff(&mut lock(&self.state)).next(0)
     }
 }
 

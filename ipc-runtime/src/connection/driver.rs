@@ -16,12 +16,16 @@ use tokio::time::{Instant, Sleep};
 use super::Connection;
 use super::writer::{Class, Flushed, Writer};
 use crate::error::IpcError;
-use crate::frame::FrameCodec;
+use crate::frame::{FrameCodec, READ_STEP};
 use crate::status::{Code, Status};
+use crate::wire::hot::{self, Hot};
 use crate::wire::{self, Body, Envelope, GoAway, Nonce};
 
 /// How long a side that has said its last waits for the peer to read it (wire protocol, section 8).
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// The most that one read makes room for ahead of any frame.
+const MAX_READ_STEP: usize = 256 * 1024;
 
 pub(crate) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
 
@@ -33,6 +37,13 @@ pub(crate) trait Side: Send + Unpin + 'static {
     ///
     /// The peer broke the protocol; the status becomes the `GoAway`.
     fn on_call(&mut self, call_id: u64, body: Body) -> Result<(), Status>;
+
+    /// As [`on_call`](Self::on_call), for the two bodies that most traffic is made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_call`](Self::on_call).
+    fn on_hot(&mut self, call_id: u64, hot: Hot) -> Result<(), Status>;
 
     /// The peer goes away, or says that it will.
     ///
@@ -92,6 +103,8 @@ pub(crate) struct Driver<S> {
     connection: Arc<Connection>,
     input: BoxedRead,
     buffer: BytesMut,
+    /// What the next read makes room for.
+    read_step: usize,
     codec: FrameCodec,
     clock: Clock,
 }
@@ -115,7 +128,7 @@ impl<S: Side> Driver<S> {
     pub(crate) fn new(side: S, connection: Arc<Connection>, input: BoxedRead, buffer: BytesMut) -> Self {
         let codec = FrameCodec::new(connection.variant, connection.max_frame_bytes);
         let clock = Clock::new(connection.read_timeout, connection.write_timeout);
-        Self { side, connection, input, buffer, codec, clock }
+        Self { side, connection, input, buffer, read_step: READ_STEP, codec, clock }
     }
 
     /// Runs the connection to its end.
@@ -182,14 +195,14 @@ impl<S: Side> Driver<S> {
     fn take_frames(&mut self) -> Result<usize, Ending> {
         let mut taken = 0;
         while !self.connection.writer.is_reply_bound() {
-            match self
-                .codec
-                .decode_frame(&mut self.buffer)
-                .and_then(|frame| frame.map(wire::decode).transpose())
-            {
-                Ok(Some(envelope)) => {
+            match self.codec.decode_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
                     taken += 1;
-                    self.on_envelope(envelope)?;
+                    self.clock.frame_began = None;
+                    match hot::recognise(&frame) {
+                        Some((id, hot)) => self.side.on_hot(id, hot).map_err(Ending::breach)?,
+                        None => self.on_envelope(wire::decode(frame).map_err(Ending::frame)?)?,
+                    }
                 }
                 Ok(None) => {
                     self.clock.note_buffer(self.buffer.is_empty());
@@ -205,7 +218,6 @@ impl<S: Side> Driver<S> {
 
     fn on_envelope(&mut self, envelope: Envelope) -> Result<(), Ending> {
         let Envelope { call_id, body } = envelope;
-        self.clock.frame_began = None;
         let Some(body) = body else { return Ok(()) };
         if body.is_about_connection() != (call_id == 0) {
             let what = if call_id == 0 { "without a call id" } else { "with a call id" };
@@ -229,7 +241,8 @@ impl<S: Side> Driver<S> {
             self.clock.last_read = Instant::now();
             return Poll::Pending;
         }
-        self.codec.reserve(&mut self.buffer);
+        self.codec.reserve(&mut self.buffer, self.read_step);
+        let room = self.buffer.capacity() - self.buffer.len();
         match ready!(poll_read_buf(&mut self.input, cx, &mut self.buffer)) {
             Ok(0) => {
                 if !self.buffer.is_empty() {
@@ -238,8 +251,14 @@ impl<S: Side> Driver<S> {
                 }
                 Poll::Ready(Err(Ending::silent(IpcError::PeerClosed)))
             }
-            Ok(_) => {
+            Ok(read) => {
                 self.clock.note_read();
+                // A peer that fills the room gets more of it, one that says little holds little.
+                if read == room {
+                    self.read_step = (self.read_step * 2).min(MAX_READ_STEP);
+                } else if read < self.read_step / 8 {
+                    self.read_step = (self.read_step / 2).max(READ_STEP);
+                }
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(Ending::silent(error.into()))),

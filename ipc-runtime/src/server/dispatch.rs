@@ -261,7 +261,7 @@ impl Slot {
             let done = ready!(work.as_mut().poll(cx));
             match over(cx) {
                 Poll::Pending => Poll::Ready(Outcome::Done(done)),
-                over => over,
+                over @ Poll::Ready(_) => over,
             }
         });
         match deadline {

@@ -25,7 +25,7 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 pub(super) struct Outbound<S: Stream> {
     stream: Pin<Box<S>>,
     finished: bool,
-    /// The server has been told so on this connection.
+    /// The server has been told, on this connection.
     half_closed: bool,
     /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
     held: VecDeque<S::Item>,
@@ -60,7 +60,7 @@ impl Lane {
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
         self.state.put_end(End::Cancelled(status));
-        self.connection.connection.send(Class::Control, self.id, Body::Cancel(Empty {}));
+        self.connection.cancel(self.id);
     }
 }
 
@@ -91,6 +91,11 @@ where
     pub(super) const fn rewind(&mut self) {
         self.sent = 0;
         self.half_closed = false;
+    }
+
+    /// Whether everything has been sent on this connection, the end included.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.half_closed
     }
 
     /// Sends items until the stream ends or the call is over.
@@ -164,10 +169,18 @@ where
         let connection = &lane.connection.connection;
         let mut length = 0;
         loop {
+            let mut over = false;
             let appended = connection.writer.append(Class::Call, |buffer, _| {
-                length = connection.encoder.put_item(buffer, lane.id, item)?;
+                // Asked here, so that no item follows the Cancel of a call that is dropped meanwhile.
+                over = lane.state.is_over();
+                if !over {
+                    length = connection.encoder.put_item(buffer, lane.id, item)?;
+                }
                 Ok(())
             });
+            if over {
+                return Ok(false);
+            }
             match appended {
                 Ok(_) => break,
                 Err(Refusal::Full) => {

@@ -146,7 +146,9 @@ impl Channel {
                 let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
                 match while_sending(&open, &mut outbound, beginning(&open)).await {
                     Ok(begun) => {
-                        tokio::spawn(send_rest(Lane::of(&open), outbound));
+                        if !outbound.is_sent() {
+                            tokio::spawn(send_rest(Lane::of(&open), outbound));
+                        }
                         return Ok(streamed(self, open, begun, deadline));
                     }
                     Err(unanswered) => call.may_repeat(unanswered, outbound.is_repeatable()).await?,
