@@ -157,6 +157,10 @@ impl<S: Side> Driver<S> {
             if let Poll::Ready(ending) = self.side.poll_end(cx) {
                 return Poll::Ready(ending);
             }
+            // A peer that never pauses keeps this from its timer, but each read has told the time.
+            if let Some(ending) = self.clock.expired(self.clock.last_read) {
+                return Poll::Ready(ending);
+            }
             if taken > 1 {
                 // Those whom the frames have woken run first, and what they send leaves together.
                 self.connection.writer.hold();
