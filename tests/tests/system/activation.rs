@@ -1,4 +1,4 @@
-//! Issue 4, promise 7: servers on sockets that others made, and descriptors that stay where they belong.
+//! Servers on sockets that others made, and descriptors that stay where they belong.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,4 +1,4 @@
-//! Issue 4, promise 1: one server for a path, and nothing at it that is not ours is touched.
+//! One server for a path, and nothing at it that is not ours is touched.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Issue 4, promise 2: the socket's directory, its mode, its name.
+//! The socket's directory, its mode, its name.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Issue 4, promise 5: a server is killed in mid-call 500 times, and what ran is compared with what callers were told.
+//! A server is killed in mid-call 500 times, and what ran is compared with what callers were told.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Issue 4, promise 4: connections that say nothing, say it slowly, or come in floods; too few descriptors; a full
+//! Connections that say nothing, say it slowly, or come in floods; too few descriptors; a full
 //! queue of waiting connections.
 
 use std::collections::VecDeque;

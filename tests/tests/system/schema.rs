@@ -1,4 +1,4 @@
-//! Issue 4, promise 6: old and new programs together.
+//! Old and new programs together.
 
 use ipc_runtime::codegen::{Method, ServerCall, Service};
 use ipc_runtime::{Channel, Code, PeerInfo, Request, Response, Schema, Server};
@@ -29,7 +29,7 @@ impl<const FINGERPRINT: u64> Service for Old<FINGERPRINT> {
 
 /// A method that came later, called by a client with this schema.
 fn later(fingerprint: u64) -> Method {
-    Method::new("/test.schema.v1.Clock/Later").schema(Schema::new(NAME, fingerprint))
+    Schema::new(NAME, fingerprint).method("/test.schema.v1.Clock/Later")
 }
 
 /// What a client learns of a server with this fingerprint, and how it fails there.
