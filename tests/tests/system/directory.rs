@@ -52,7 +52,9 @@ async fn a_missing_directory_is_made_for_the_own_user_alone() {
 #[tokio::test]
 async fn modes_are_right_whatever_the_umask() {
     let (_directory, root) = temporary();
-    for umask in ["0", "022", "077", "0777"] {
+    // Only root can use a directory that is made without any rights, to give it some.
+    let none = if can_be_others() { &["0777"][..] } else { &[] };
+    for umask in ["0", "022", "077"].iter().chain(none) {
         for (kind, options, expected) in [
             ("private", &[][..], [0o700, 0o700, 0o600]),
             ("open", &["--allow-uid", "7"][..], [0o711, 0o711, 0o666]),
