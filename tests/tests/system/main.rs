@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the functions around tests are tests, too")]
 
+mod activation;
 mod actors;
 mod binding;
 mod calls;
@@ -14,6 +15,7 @@ mod directory;
 mod ending;
 mod frames;
 mod hello;
+mod ledger;
 mod legacy;
 mod limits;
 mod load;
@@ -22,4 +24,5 @@ mod peers;
 mod race;
 mod reconnect;
 mod retry;
+mod schema;
 mod tables;
