@@ -29,7 +29,7 @@ impl<const FINGERPRINT: u64> Service for Old<FINGERPRINT> {
 
 /// A method that came later, called by a client with this schema.
 fn later(fingerprint: u64) -> Method {
-    Method::new("/test.schema.v1.Clock/Later").schema(Schema::new(NAME, fingerprint))
+    Schema::new(NAME, fingerprint).method("/test.schema.v1.Clock/Later")
 }
 
 /// What a client learns of a server with this fingerprint, and how it fails there.
