@@ -38,7 +38,7 @@ mod wire;
 
 pub use client::builder::ChannelBuilder;
 pub use client::channel::Channel;
-pub use client::shared::{ChannelState, StateChanges};
+pub use client::state::{ChannelState, StateChanges};
 pub use codegen::{Answers, IntoRequest, Outcome, Streams};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;

@@ -352,6 +352,9 @@ impl Server {
     /// Serves until `signal` is ready, then shuts down: clients are told to go, calls that run may end within the
     /// drain timeout, new connections are refused with `UNAVAILABLE`.
     ///
+    /// A handler that streams without end holds the shutdown up for the whole drain timeout and is then cut: have it
+    /// watch the same signal and end its stream.
+    ///
     /// # Errors
     ///
     /// As [`serve`](Self::serve).

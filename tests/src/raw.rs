@@ -1,6 +1,6 @@
 //! Peers that say what a test tells them to: [`RawPeer`], one end of a connection, and [`RawServer`].
 //!
-//! They know frames and envelopes ([`wire`](crate::wire)) and keep none of the protocol's rules. Whatever they
+//! They know frames and envelopes ([`wire`]) and keep none of the protocol's rules. Whatever they
 //! wait for fails the test when it does not come.
 
 #![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
