@@ -4,7 +4,7 @@ use ipc_runtime::{Channel, Code, IpcError, Request, Streaming};
 use ipc_tests::feed::Feed;
 use ipc_tests::probe::{Failure, Note, ProbeClient, Sizes, note};
 use ipc_tests::raw::RawPeer;
-use ipc_tests::setup::{Played, Real, done, failed, text};
+use ipc_tests::setup::{Played, Real, cause, done, failed, text};
 use ipc_tests::wire::{self, Body, Envelope, Hello, Metadata, Open, code};
 use prost::Message;
 
@@ -79,8 +79,8 @@ async fn an_item_of_a_request_that_is_too_large_fails_the_call_and_cancels_it() 
     raw.opened(1).await;
     assert_eq!(raw.has_item(1).await, note(fits));
     raw.cancelled(1).await;
-    let outcome = done(call).await;
-    assert!(matches!(outcome, Err(IpcError::TooLarge { size: 4097, max_size: 4096 })), "{outcome:?}");
+    let error = failed(done(call).await, Code::ResourceExhausted, true);
+    assert!(matches!(cause(&error), Some(IpcError::TooLarge { size: 4097, max_size: 4096 })), "{error:?}");
     raw.is_quiet().await;
 
     // The same once the answer has begun.

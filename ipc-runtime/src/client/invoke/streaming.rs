@@ -12,9 +12,10 @@ use super::outbound::{Lane, Outbound};
 use super::{Invocation, Unanswered, call_context, check_keys, closed, single_answer, within};
 use crate::client::calls::ClientCall;
 use crate::client::channel::Channel;
+use crate::client::shared::Shared;
 use crate::codegen::Method;
 use crate::connection::call::{End, Next};
-use crate::error::IpcError;
+use crate::error::{Failure, IpcError};
 use crate::layer::run;
 use crate::metadata::Metadata;
 use crate::request::{Request, Response};
@@ -99,7 +100,7 @@ impl Channel {
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
-                match while_sending(&open, &mut outbound, single_answer(&open)).await {
+                match while_sending(shared, &open, &mut outbound, single_answer(&open)).await {
                     Ok(response) => return Ok(response),
                     Err(unanswered) => call.may_repeat(unanswered, outbound.is_repeatable()).await?,
                 }
@@ -144,7 +145,7 @@ impl Channel {
         let make = |metadata| async move {
             loop {
                 let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
-                match while_sending(&open, &mut outbound, beginning(&open)).await {
+                match while_sending(shared, &open, &mut outbound, beginning(&open)).await {
                     Ok(begun) => {
                         if !outbound.is_sent() {
                             tokio::spawn(send_rest(Lane::of(&open), outbound));
@@ -194,6 +195,7 @@ fn streamed<R: Message + Default + 'static>(
 
 /// Sends requests until `answer` is there; an item that can't be sent is the answer, too.
 async fn while_sending<S, T>(
+    shared: &Shared,
     call: &ClientCall,
     outbound: &mut Outbound<S>,
     answer: impl Future<Output = Result<T, Unanswered>>,
@@ -209,7 +211,9 @@ where
     poll_fn(|cx| {
         if !sent {
             match sending.as_mut().poll(cx) {
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Unanswered::Failed(error))),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(Unanswered::Failed(broken_off(shared, error))));
+                }
                 Poll::Ready(Ok(())) => sent = true,
                 Poll::Pending => {}
             }
@@ -217,6 +221,20 @@ where
         answer.as_mut().poll(cx)
     })
     .await
+}
+
+/// The error of a call one of whose requests can't be sent: unlike where that is the only one, the server may have
+/// worked on those before it.
+fn broken_off(shared: &Shared, cause: IpcError) -> IpcError {
+    let failure = Failure {
+        endpoint: Arc::clone(&shared.endpoint),
+        phase: "streaming requests to",
+        code: cause.code(),
+        cause: Arc::new(cause),
+        remedy: "the call was cancelled, and the requests before this one may have been processed",
+        request_sent: true,
+    };
+    failure.into_error(std::io::ErrorKind::InvalidInput)
 }
 
 /// Sends what is left of the requests of a call whose answer has begun.
