@@ -12,7 +12,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::LitInt;
 
-use crate::model::{Package, Service};
+use crate::model::{Method, Package, Service};
 
 /// The stubs of all services of a package.
 #[must_use]
@@ -42,6 +42,12 @@ fn artefacts(service: &Service) -> TokenStream {
 /// The one path that generated code names.
 fn runtime() -> TokenStream {
     quote!(::ipc_runtime::codegen)
+}
+
+/// What is in a method's response, to those who don't make it.
+fn response(method: &Method) -> TokenStream {
+    let (runtime, output) = (runtime(), &method.output);
+    if method.kind.server_streams() { quote!(#runtime::Streaming<#output>) } else { quote!(#output) }
 }
 
 /// A service's fingerprint, as one reads such numbers.

@@ -1,5 +1,6 @@
 //! Calls through goldens, over memory: each kind of call finds its function and its way back.
 
+#![deny(warnings, refining_impl_trait)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
 
 use ipc_runtime::codegen::Stream;
@@ -44,7 +45,7 @@ impl Log for Memory {
     async fn copy(
         &self,
         request: Request<Streaming<Entry>>,
-    ) -> Result<Response<impl Stream<Item = Result<Position, Status>> + Send + 'static>, Status> {
+    ) -> Result<Response<Streaming<Position>>, Status> {
         let mut stream = request.into_inner();
         let mut numbers = Vec::new();
         while let Some(entry) = stream.message().await? {

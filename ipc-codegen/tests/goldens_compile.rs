@@ -4,7 +4,6 @@
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
 #![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
 #![expect(clippy::derive_partial_eq_without_eq, reason = "prost derives `Eq` where it's sure")]
-#![expect(clippy::used_underscore_items, reason = "a method whose name starts with a digit is called")]
 
 macro_rules! goldens {
     ($($trap:ident)*) => {

@@ -1,32 +1,79 @@
-//! Compiles stubs where nothing means what it usually means: without the prelude, among types, traits and modules with
-//! the names that code relies on. Nothing here runs.
+//! Compiles the goldens where nothing means what it usually means: without the prelude, among types, traits and modules
+//! with the names that code relies on. Nothing here runs.
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
+#![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
+#![expect(clippy::derive_partial_eq_without_eq, reason = "prost derives `Eq` where it's sure")]
 
-/// The messages; prost's code needs the prelude.
-pub mod messages {
-    include!("golden/all_four_kinds.rs");
+macro_rules! types {
+    ($($name:ident)*) => { $(pub struct $name;)* };
+}
+macro_rules! traits {
+    ($($name:ident)*) => { $(pub trait $name {})* };
+}
+macro_rules! modules {
+    ($($name:ident)*) => { $(pub mod $name {})* };
 }
 
-/// The stubs.
+pub use all_four_kinds as messages;
+
+/// What shadows the prelude.
 #[no_implicit_prelude]
-pub mod shadowed {
+pub mod shadows {
+    types! { Result Option String Vec Box Arc Pin Request Response Streaming Status IpcError Method Channel Outcome }
+    traits! {
+        Send Sync Into From Future Stream IntoRequest IntoStreamingRequest Answers Streams Service ToString ToOwned
+        Default Iterator Drop Fn FnOnce AsRef
+    }
+    modules! { core std alloc ipc_runtime prost }
+}
+
+/// Stubs alone: nothing at all is what it is elsewhere.
+#[no_implicit_prelude]
+pub mod with_messages_from_elsewhere {
+    #[allow(unused_imports, reason = "the less of them is used, the better")]
+    use crate::shadows::*;
+
     include!("golden/with_messages_from_elsewhere.rs");
 
-    macro_rules! types {
-        ($($name:ident)*) => { $(pub struct $name;)* };
-    }
-    macro_rules! traits {
-        ($($name:ident)*) => { $(pub trait $name {})* };
-    }
-    macro_rules! modules {
-        ($($name:ident)*) => { $(pub mod $name {})* };
-    }
+    types! { Some None Ok Err }
+    traits! { Clone Debug Copy PartialEq Eq Hash }
+    modules! { str usize u64 bool }
+}
 
-    types! {
-        Result Option Some Ok Err String Vec Box Arc Pin Request Response Streaming Status IpcError Method Channel
-    }
-    traits! { Send Sync Clone Debug Into From Future Stream IntoStreamingRequest Service }
-    modules! { core std alloc ipc_runtime prost str usize u64 bool }
+macro_rules! goldens {
+    ($($trap:ident)*) => {
+        $(
+            #[no_implicit_prelude]
+            pub mod $trap {
+                // What the code that prost derives needs.
+                #[allow(unused_imports, reason = "not every golden has every kind of message")]
+                use ::core::prelude::v1::{Clone, Copy, Debug, Eq, Hash, Ok, Ord, PartialEq, PartialOrd, Some};
+                #[allow(unused_imports, reason = "the less of them is used, the better")]
+                use crate::shadows::*;
+
+                ::core::include!(::core::concat!("golden/", ::core::stringify!($trap), ".rs"));
+            }
+        )*
+    };
+}
+
+goldens! {
+    all_four_kinds
+    comments_not_meant_for_rustdoc
+    deprecated_service
+    edition_by_descriptor_set
+    messages_named_like_the_prelude
+    messages_named_like_the_stubs
+    method_named_new
+    methods_named_like_keywords
+    methods_with_one_rust_name
+    no_package
+    service_without_methods
+    services_named_like_the_prelude
+    underscores_and_digits
+    well_known_types_as_arguments
+    with_attributes
+    with_default_stubs
 }

@@ -1,7 +1,8 @@
-use quote::quote;
+use quote::{ToTokens as _, quote};
+use syn::{Item, TraitItem};
 
 /// The stubs of the service in `proto/traps/all_four_kinds.proto`: what follows the messages.
-fn stubs_from_proto() -> String {
+fn stubs_from_proto() -> syn::File {
     let directory = tempfile::tempdir().unwrap();
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
     ipc_codegen::configure()
@@ -10,14 +11,21 @@ fn stubs_from_proto() -> String {
         .unwrap();
     let text = std::fs::read_to_string(directory.path().join("traps.all_four_kinds.rs")).unwrap();
     let mut file = syn::parse_file(&text).unwrap();
-    let first = file.items.iter().position(|item| matches!(item, syn::Item::Trait(_))).unwrap();
+    let first = file.items.iter().position(|item| matches!(item, Item::Trait(_))).unwrap();
     file.items.drain(..first);
-    prettyplease::unparse(&file)
+    file
 }
 
-/// Laid out as the text from a schema is, which has gone through the same.
-fn laid_out(tokens: proc_macro2::TokenStream) -> String {
-    prettyplease::unparse(&syn::parse2(tokens).unwrap())
+/// Takes out what the trait's functions return.
+fn take_answers(file: &mut syn::File) -> Vec<String> {
+    let Some(Item::Trait(service)) = file.items.first_mut() else { panic!("no trait comes first") };
+    let functions = service.items.iter_mut().filter_map(|item| match item {
+        TraitItem::Fn(function) => Some(&mut function.sig.output),
+        _ => None,
+    });
+    functions
+        .map(|output| std::mem::replace(output, syn::ReturnType::Default).into_token_stream().to_string())
+        .collect()
 }
 
 #[test]
@@ -65,12 +73,23 @@ fn a_trait_and_a_schema_give_the_same_tokens() {
             >;
         }
     };
-    let from_proto = stubs_from_proto();
+    let mut from_proto = stubs_from_proto();
+    let text = prettyplease::unparse(&from_proto);
     // What messages are made of can't be seen in a trait.
-    let (_, fingerprint) = from_proto.split_once("FINGERPRINT: ::core::primitive::u64 = ").unwrap();
+    let (_, fingerprint) = text.split_once("FINGERPRINT: ::core::primitive::u64 = ").unwrap();
     let fingerprint: syn::LitInt = syn::parse_str(fingerprint.split_once(';').unwrap().0).unwrap();
     let args = quote!(package = "traps.all_four_kinds", fingerprint = #fingerprint);
-    assert_eq!(laid_out(super::expand(args, log).unwrap()), from_proto);
+    let mut from_trait: syn::File = syn::parse2(super::expand(args, log).unwrap()).unwrap();
+
+    // The one difference: what its author spelled is kept.
+    let (spelled, named) = (take_answers(&mut from_trait), take_answers(&mut from_proto));
+    let runtime = quote!(::ipc_runtime::codegen);
+    assert_eq!(named[0], quote!(-> impl #runtime::Answers<Summary>).to_string());
+    assert_eq!(named[1], quote!(-> impl #runtime::Streams<Entry>).to_string());
+    let result = quote!(::core::result::Result<#runtime::Response<Summary>, #runtime::Status>);
+    let future = quote!(-> impl ::core::future::Future<Output = #result> + ::core::marker::Send);
+    assert_eq!(spelled[0], future.to_string());
+    assert_eq!(prettyplease::unparse(&from_trait), prettyplease::unparse(&from_proto));
 }
 
 #[test]
@@ -82,9 +101,9 @@ fn options_decide_on_names_and_parts() {
         }
     };
     let stubs = super::expand(quote!(package = "", name = "Salutation", server = false), service).unwrap();
-    let text = laid_out(stubs);
+    let text = prettyplease::unparse(&syn::parse2(stubs).unwrap());
     assert!(text.contains("\"/Salutation/Hi\""), "{text}");
-    assert!(text.contains("Idempotency::Idempotent"), "{text}");
+    assert!(text.contains(".idempotent()"), "{text}");
     assert!(text.contains("trait Greeter") && text.contains("struct GreeterClient"), "{text}");
     assert!(!text.contains("GreeterServer"), "{text}");
 }

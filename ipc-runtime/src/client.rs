@@ -6,3 +6,4 @@ pub(crate) mod channel;
 pub(crate) mod invoke;
 pub(crate) mod reconnect;
 pub(crate) mod shared;
+pub(crate) mod state;

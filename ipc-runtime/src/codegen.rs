@@ -1,10 +1,14 @@
 //! What generated code may name. Not for use by hand: it changes whenever the generator does.
 
+mod handler;
+
+use std::future::{Ready, ready};
 pub use std::sync::Arc;
 
 pub use futures_core::Stream;
 pub use {prost, prost_types};
 
+pub use self::handler::{Answers, Handler, Streams};
 pub use crate::client::channel::Channel;
 pub use crate::error::IpcError;
 pub use crate::peer::Schema;
@@ -13,6 +17,39 @@ pub use crate::server::dispatch::ServerCall;
 pub use crate::server::router::Service;
 pub use crate::status::Status;
 pub use crate::streaming::Streaming;
+
+/// What a client's call comes to: the server's response, or why there is none.
+pub type Outcome<T> = Result<Response<T>, IpcError>;
+
+/// What a client may pass to a method that takes one message: the message, or a [`Request`] around it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither `{T}` nor `Request<{T}>`",
+    label = "not what the method takes"
+)]
+pub trait IntoRequest<T> {
+    /// Wraps the message in a request, if it is not in one already.
+    fn into_request(self) -> Request<T>;
+}
+
+impl<T, R: Into<Request<T>>> IntoRequest<T> for R {
+    fn into_request(self) -> Request<T> {
+        self.into()
+    }
+}
+
+/// What answers for a handler that nobody has written.
+pub fn unimplemented<T>(method: &str) -> Ready<Result<Response<T>, Status>> {
+    ready(Err(Status::unimplemented(format!("{method} is not implemented"))))
+}
+
+impl Schema {
+    /// The service's method at `/package.Service/Method`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn method(self, path: &'static str) -> Method {
+        Method { fingerprint: self.fingerprint(), ..Method::new(path) }
+    }
+}
 
 /// What a client has to know of a method to call it.
 #[derive(Clone, Copy, Debug)]
@@ -23,22 +60,22 @@ pub struct Method {
 }
 
 impl Method {
-    /// The method at `/package.Service/Method`.
+    /// The method at `/package.Service/Method` of a service whose schema is not known.
     #[must_use]
     pub const fn new(path: &'static str) -> Self {
         Self { path, idempotency: Idempotency::Unknown, fingerprint: 0 }
     }
 
-    /// The same method with what its schema says about calling it twice.
+    /// The same method, which changes nothing.
     #[must_use]
-    pub const fn idempotency(self, idempotency: Idempotency) -> Self {
-        Self { idempotency, ..self }
+    pub const fn no_side_effects(self) -> Self {
+        Self { idempotency: Idempotency::NoSideEffects, ..self }
     }
 
-    /// The same method of a service whose schema is known.
+    /// The same method, whose effect is the same if it's called twice.
     #[must_use]
-    pub const fn schema(self, schema: Schema) -> Self {
-        Self { fingerprint: schema.fingerprint(), ..self }
+    pub const fn idempotent(self) -> Self {
+        Self { idempotency: Idempotency::Idempotent, ..self }
     }
 
     pub(crate) const fn fingerprint(self) -> u64 {
@@ -61,7 +98,7 @@ impl Method {
 /// Whether a method may be called twice, as `idempotency_level` in its schema says
 /// (`google/protobuf/descriptor.proto`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Idempotency {
+pub(crate) enum Idempotency {
     /// Nothing is said: a request that the server may have seen is not sent again.
     #[default]
     Unknown,

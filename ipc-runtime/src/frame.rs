@@ -20,9 +20,8 @@ use crate::error::IpcError;
 /// Bytes of a frame before its message.
 pub(crate) const HEADER_LEN: usize = 8;
 
-/// Where the next read should go on, asked of the receiver's buffer at a time, so that a header's promise
-/// alone never costs memory.
-const READ_STEP: usize = 16 * 1024;
+/// What a read makes room for at first. A header's promise alone never costs more.
+pub(crate) const READ_STEP: usize = 16 * 1024;
 
 /// Puts messages into frames and takes them out again.
 ///
@@ -120,12 +119,12 @@ impl FrameCodec {
         (HEADER_LEN + length).checked_sub(buffer.len())
     }
 
-    /// Makes room for the next read: more the more of a frame has already arrived.
-    pub(crate) fn reserve(&self, buffer: &mut BytesMut) {
+    /// Makes room for the next read: `step`, and more the more of a frame has already arrived.
+    pub(crate) fn reserve(&self, buffer: &mut BytesMut, step: usize) {
         let missing = self.missing(buffer).unwrap_or(0);
-        let step = missing.min(buffer.len()).max(READ_STEP);
-        if buffer.capacity() - buffer.len() < step.min(missing.max(READ_STEP / 4)) {
-            buffer.reserve(step);
+        let room = missing.min(buffer.len()).max(step);
+        if buffer.capacity() - buffer.len() < room.min(missing.max(step / 4)) {
+            buffer.reserve(room);
         }
     }
 
@@ -183,7 +182,7 @@ mod tests {
         let mut buffer = BytesMut::with_capacity(HEADER_LEN);
         buffer.put_u32_le(u32::MAX);
         buffer.put_u32_le(0);
-        codec.reserve(&mut buffer);
+        codec.reserve(&mut buffer, READ_STEP);
         assert!(buffer.capacity() <= 2 * READ_STEP, "{}", buffer.capacity());
     }
 
@@ -204,7 +203,7 @@ mod tests {
             }
             let (mut buffer, mut seen) = (BytesMut::new(), Vec::new());
             for part in wire.chunks(step) {
-                CODEC.reserve(&mut buffer);
+                CODEC.reserve(&mut buffer, READ_STEP);
                 buffer.extend_from_slice(part);
                 while let Some(frame) = CODEC.decode_frame(&mut buffer).unwrap() {
                     seen.push(frame.len());

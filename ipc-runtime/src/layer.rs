@@ -3,6 +3,8 @@
 //! A layer sees a [`CallContext`] and runs the [`Next`]; what a call's messages are it does not know. Where no
 //! layer is set, none of this is touched.
 
+pub(crate) mod run;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -15,9 +17,7 @@ use tokio::time::Instant;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
-use crate::request::Response;
 use crate::status::Status;
-use crate::streaming::Streaming;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -333,76 +333,4 @@ impl<E> fmt::Debug for Next<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Next").field("layers", &self.layers.len()).finish_non_exhaustive()
     }
-}
-
-/// Runs a call with a single response through layers.
-pub(crate) async fn run_single<R, E, F, Fut>(
-    layers: &Layers<E>,
-    mut call: CallContext,
-    make: F,
-) -> Result<Response<R>, E>
-where
-    R: Message + Default,
-    E: From<Status>,
-    F: FnOnce(Metadata) -> Fut + Send,
-    Fut: Future<Output = Result<Response<R>, E>> + Send,
-{
-    let mut received = None;
-    let slot = &mut received;
-    let last = async move |metadata, mut begin: Metadata| {
-        let (own, message, trailers) = make(metadata).await?.into_parts();
-        *slot = Some(message);
-        begin.merge(own);
-        Ok((begin, trailers))
-    };
-    layers.run(&mut call, last).await?;
-    let message = match call.take_answer() {
-        Some(answer) => Some(
-            R::decode(answer.concat().as_slice())
-                .map_err(|error| Status::internal(format!("a layer's answer does not decode: {error}")))?,
-        ),
-        None => received,
-    };
-    let message = message.ok_or_else(unanswered)?;
-    let (metadata, trailers) = call.into_response_metadata();
-    Ok(Response::received(message, metadata, trailers))
-}
-
-/// Runs a call with a streamed response through layers.
-pub(crate) async fn run_streaming<R, E, F, Fut>(
-    layers: &Layers<E>,
-    mut call: CallContext,
-    make: F,
-) -> Result<Response<Streaming<R>>, E>
-where
-    R: Message + Default + 'static,
-    E: From<Status>,
-    F: FnOnce(Metadata) -> Fut + Send,
-    Fut: Future<Output = Result<Response<Streaming<R>>, E>> + Send,
-{
-    let mut received = None;
-    let slot = &mut received;
-    let last = async move |metadata, mut begin: Metadata| {
-        let (own, stream, trailers) = make(metadata).await?.into_parts();
-        *slot = Some(stream);
-        begin.merge(own);
-        Ok((begin, trailers))
-    };
-    layers.run(&mut call, last).await?;
-    let stream = match call.take_answer() {
-        Some(answer) => {
-            let messages: Result<Vec<R>, _> = answer.into_iter().map(R::decode).collect();
-            let messages = messages
-                .map_err(|error| Status::internal(format!("a layer's answer does not decode: {error}")))?;
-            Some(Streaming::of_list(messages))
-        }
-        None => received,
-    };
-    let stream = stream.ok_or_else(unanswered)?;
-    let (metadata, trailers) = call.into_response_metadata();
-    Ok(Response::received(stream, metadata, trailers))
-}
-
-pub(crate) fn unanswered() -> Status {
-    Status::internal("a layer neither answered the call nor ran what comes next")
 }

@@ -30,13 +30,16 @@ mod request;
 mod server;
 mod status;
 mod streaming;
+#[doc(hidden)]
+pub mod tables;
 mod text;
 mod transport;
 mod wire;
 
 pub use client::builder::ChannelBuilder;
 pub use client::channel::Channel;
-pub use client::shared::{ChannelState, StateChanges};
+pub use client::state::{ChannelState, StateChanges};
+pub use codegen::{Answers, IntoRequest, Outcome, Streams};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;
 pub use frame::FrameCodec;

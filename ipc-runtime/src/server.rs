@@ -290,7 +290,12 @@ impl Core {
         Registered { core: self, key }
     }
 
-    fn connections(&self) -> Vec<Arc<ServerConnection>> {
+    /// Calls of all connections together.
+    pub(crate) fn counted_calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn connections(&self) -> Vec<Arc<ServerConnection>> {
         lock(&self.connections).values().filter_map(Weak::upgrade).collect()
     }
 }
@@ -329,6 +334,10 @@ impl Server {
         }
     }
 
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn endpoint(&self) -> &str {
@@ -346,6 +355,9 @@ impl Server {
 
     /// Serves until `signal` is ready, then shuts down: clients are told to go, calls that run may end within the
     /// drain timeout, new connections are refused with `UNAVAILABLE`.
+    ///
+    /// A handler that streams without end holds the shutdown up for the whole drain timeout and is then cut: have it
+    /// watch the same signal and end its stream.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@
 pub(crate) mod encode;
 #[cfg(test)]
 mod golden;
+pub(crate) mod hot;
 
 use bytes::Bytes;
 use prost::Message;

@@ -29,24 +29,36 @@ impl Caller {
 /// The handlers.
 #[derive(Debug, Default)]
 pub struct Handlers {
-    ledger: Option<Mutex<File>>,
+    ledger: Option<Ledger>,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    file: Mutex<File>,
+    /// Told the number of a call that is held for a second or longer.
+    holding: fn(u64),
 }
 
 impl Handlers {
-    /// Handlers that write into this file, opened for appending.
+    /// Handlers that write into this file, opened for appending, and tell of calls that they hold for long.
     #[must_use]
-    pub const fn with_ledger(ledger: File) -> Self {
-        Self { ledger: Some(Mutex::new(ledger)) }
+    pub const fn with_ledger(file: File, holding: fn(u64)) -> Self {
+        Self { ledger: Some(Ledger { file: Mutex::new(file), holding }) }
     }
 
     async fn put(&self, entry: &Entry) -> Result<Response<Nothing>, Status> {
         let ledger = self.ledger.as_ref().ok_or_else(|| Status::failed_precondition("no ledger here"))?;
-        let written = match ledger.lock() {
-            Ok(mut ledger) => ledger.write_all(&entry.number.to_le_bytes()),
+        let written = match ledger.file.lock() {
+            Ok(mut file) => file.write_all(&entry.number.to_le_bytes()),
             Err(_) => return Err(Status::internal("a handler panicked")),
         };
         written.map_err(|error| Status::internal(error.to_string()))?;
-        tokio::time::sleep(Duration::from_micros(entry.hold_us.into())).await;
+        if entry.hold_us >= 1_000_000 {
+            (ledger.holding)(entry.number);
+        }
+        if entry.hold_us > 0 {
+            tokio::time::sleep(Duration::from_micros(entry.hold_us.into())).await;
+        }
         Ok(Nothing {}.into())
     }
 }

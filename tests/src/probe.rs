@@ -64,6 +64,12 @@ impl Controls {
         self.0.gate.add_permits(handlers);
     }
 
+    /// How many there are who can reach these controls.
+    #[must_use]
+    pub fn owners(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// How many handlers have been called, of any kind.
     #[must_use]
     pub fn calls(&self) -> usize {

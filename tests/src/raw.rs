@@ -1,6 +1,6 @@
 //! Peers that say what a test tells them to: [`RawPeer`], one end of a connection, and [`RawServer`].
 //!
-//! They know frames and envelopes ([`wire`](crate::wire)) and keep none of the protocol's rules. Whatever they
+//! They know frames and envelopes ([`wire`]) and keep none of the protocol's rules. Whatever they
 //! wait for fails the test when it does not come.
 
 #![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
@@ -94,8 +94,10 @@ impl RawPeer {
 
     /// Whether the other side has let go of the stream for good, reading included.
     pub async fn is_shut(&mut self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
         crate::clock::settle().await;
-        self.stream.try_write(b"?").is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        // Which of the two it is depends on whether the last bytes had been read.
+        self.stream.try_write(b"?").is_err_and(|error| matches!(error.kind(), BrokenPipe | ConnectionReset))
     }
 
     /// Writes what can be written without waiting; says how much that was.

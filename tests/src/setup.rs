@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipc_runtime::tables::ServerTables;
 use ipc_runtime::{
     Channel, ChannelBuilder, Code, Crc32Variant, IpcConfig, IpcError, Response, Server, ServerBuilder,
     Shutdown,
@@ -38,6 +39,8 @@ pub struct Real {
     pub config: IpcConfig,
     /// Its handlers' controls.
     pub probe: Controls,
+    /// How full its tables are.
+    pub tables: ServerTables,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<Shutdown, IpcError>>,
     _directory: TempDir,
@@ -59,9 +62,10 @@ impl Real {
         let probe = Controls::default();
         let builder = build(Server::builder().add_service(ProbeServer::new(Handlers(probe.clone()))));
         let server = builder.bind(&config).await.expect("a server");
+        let tables = ServerTables::of(&server);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.serve_with_shutdown(stopped));
-        Self { config, probe, stop: Some(stop), task, _directory: directory }
+        Self { config, probe, tables, stop: Some(stop), task, _directory: directory }
     }
 
     /// A client that has said nothing yet.
@@ -112,6 +116,8 @@ pub struct Played {
     pub server: RawServer,
     /// The client.
     pub client: ProbeClient,
+    /// What it calls through.
+    pub channel: Channel,
     _directory: TempDir,
 }
 
@@ -131,7 +137,7 @@ impl Played {
         change(&mut config);
         let server = RawServer::bind(&config.endpoint_path);
         let channel = build(Channel::builder(&config)).build().expect("valid settings");
-        Self { config, server, client: ProbeClient::new(channel), _directory: directory }
+        Self { config, server, client: ProbeClient::new(channel.clone()), channel, _directory: directory }
     }
 
     /// Begins a call of `Echo`.

@@ -1,6 +1,10 @@
 //! The golden frames of `wire-vectors.json`, as far as tests of whole connections want them.
 
-#![expect(clippy::missing_panics_doc, reason = "a vector that can't be read fails the test")]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a vector that can't be read fails the test"
+)]
 
 use ipc_runtime::{Crc32Variant, IpcError};
 use serde_json::Value;

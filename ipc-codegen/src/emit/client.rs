@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
-use super::{attrs, fingerprint, runtime};
+use super::{attrs, fingerprint, response, runtime};
 use crate::model::{Idempotency, Kind, Method, Service};
 
 /// The struct.
@@ -56,27 +56,16 @@ pub(super) fn methods(service: &Service) -> TokenStream {
 
 fn function(service: &Service, method: &Method) -> TokenStream {
     let (runtime, attributes, ident) = (runtime(), attrs::of_client_function(method), &method.ident);
-    let (input, call, description) = (&method.input, call(method.kind), description(service, method));
+    let (input, response) = (&method.input, response(method));
+    let (call, description) = (call(method.kind), description(service, method));
     let (request, message) = if method.kind.client_streams() {
-        (
-            quote!(impl #runtime::IntoStreamingRequest<Message = #input>),
-            quote!(request.into_streaming_request()),
-        )
+        (quote!(#runtime::IntoStreamingRequest<Message = #input>), quote!(request.into_streaming_request()))
     } else {
-        (
-            quote!(impl ::core::convert::Into<#runtime::Request<#input>>),
-            quote!(::core::convert::Into::into(request)),
-        )
+        (quote!(#runtime::IntoRequest<#input>), quote!(request.into_request()))
     };
-    let output = &method.output;
-    let body =
-        if method.kind.server_streams() { quote!(#runtime::Streaming<#output>) } else { quote!(#output) };
     quote! {
         #attributes
-        pub async fn #ident(
-            &self,
-            request: #request,
-        ) -> ::core::result::Result<#runtime::Response<#body>, #runtime::IpcError> {
+        pub async fn #ident(&self, request: impl #request) -> #runtime::Outcome<#response> {
             let method = #description;
             self.channel.#call(method, #message).await
         }
@@ -85,14 +74,13 @@ fn function(service: &Service, method: &Method) -> TokenStream {
 
 /// What the channel has to know of a method.
 fn description(service: &Service, method: &Method) -> TokenStream {
-    let runtime = runtime();
     let path = format!("/{}/{}", service.wire_name, method.wire_name);
-    let idempotency = match method.idempotency {
+    let level = match method.idempotency {
         Idempotency::Unknown => None,
-        Idempotency::NoSideEffects => Some(quote!(.idempotency(#runtime::Idempotency::NoSideEffects))),
-        Idempotency::Idempotent => Some(quote!(.idempotency(#runtime::Idempotency::Idempotent))),
+        Idempotency::NoSideEffects => Some(quote!(.no_side_effects())),
+        Idempotency::Idempotent => Some(quote!(.idempotent())),
     };
-    quote!(#runtime::Method::new(#path).schema(Self::SCHEMA) #idempotency)
+    quote!(Self::SCHEMA.method(#path) #level)
 }
 
 /// The channel's function, and the server call's, for a kind of call.

@@ -1,7 +1,7 @@
 //! Owns the server: a struct around an implementation of the trait, and the way from a method's number to its function.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::quote;
+use quote::{format_ident, quote};
 
 use super::client::call;
 use super::{attrs, fingerprint, runtime};
@@ -100,19 +100,7 @@ fn dispatch_function(service: &Service) -> TokenStream {
 }
 
 fn arm(service: &Service, index: usize, method: &Method) -> TokenStream {
-    let index = Literal::usize_unsuffixed(index);
-    let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
-    let (call, ident) = (call(method.kind), &method.ident);
-    let answer = quote!(<#parameter as #service_trait>::#ident(&service, request).await);
-    // A stream may borrow from the service, so it's read here, where the service is.
-    let (arguments, body) = if method.kind.server_streams() {
-        (quote!(request, reply), quote!(reply.stream(#answer).await))
-    } else {
-        (quote!(request), answer)
-    };
-    quote! {
-        #index => {
-            call.#call(move |#arguments| async move { #body });
-        }
-    }
+    let (index, parameter) = (Literal::usize_unsuffixed(index), type_parameter(&service.ident));
+    let (run, ident) = (format_ident!("run_{}", call(method.kind)), &method.ident);
+    quote!(#index => call.#run(service, #parameter::#ident),)
 }

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{attrs, runtime};
+use super::{attrs, response, runtime};
 use crate::model::{Method, Service};
 
 /// The trait.
@@ -21,7 +21,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
 
 fn function(service: &Service, method: &Method) -> TokenStream {
     let attributes = attrs::of_trait_function(method);
-    let (ident, argument, result) = (&method.ident, argument(method), result(method));
+    let (ident, argument, answer) = (&method.ident, argument(method), answer(method));
     let (request, body) = if method.default_body {
         (quote!(_request), unimplemented(service, method))
     } else {
@@ -29,11 +29,7 @@ fn function(service: &Service, method: &Method) -> TokenStream {
     };
     quote! {
         #attributes
-        fn #ident(
-            &self,
-            #request: #argument,
-        ) -> impl ::core::future::Future<Output = #result> + ::core::marker::Send
-        #body
+        fn #ident(&self, #request: #argument) -> impl #answer #body
     }
 }
 
@@ -50,31 +46,22 @@ fn argument(method: &Method) -> TokenStream {
     }
 }
 
-fn result(method: &Method) -> TokenStream {
+fn answer(method: &Method) -> TokenStream {
     if let Some(spelled) = &method.spelled {
         let result = &spelled.result;
-        return quote!(#result);
+        return quote!(::core::future::Future<Output = #result> + ::core::marker::Send);
     }
     let (runtime, output) = (runtime(), &method.output);
-    let body = if method.kind.server_streams() {
-        let item = quote!(::core::result::Result<#output, #runtime::Status>);
-        quote!(impl #runtime::Stream<Item = #item> + ::core::marker::Send + 'static)
+    if method.kind.server_streams() {
+        quote!(#runtime::Streams<#output>)
     } else {
-        quote!(#output)
-    };
-    quote!(::core::result::Result<#runtime::Response<#body>, #runtime::Status>)
+        quote!(#runtime::Answers<#output>)
+    }
 }
 
 /// A body that answers `UNIMPLEMENTED`.
 fn unimplemented(service: &Service, method: &Method) -> TokenStream {
-    let (runtime, output) = (runtime(), &method.output);
-    // The error has to name some stream, so that `impl Stream` has a type.
-    let body =
-        if method.kind.server_streams() { quote!(#runtime::Streaming<#output>) } else { quote!(#output) };
-    let message = format!("{}/{} is not implemented", service.wire_name, method.wire_name);
-    quote!({
-        let answer: ::core::result::Result<#runtime::Response<#body>, #runtime::Status> =
-            ::core::result::Result::Err(#runtime::Status::unimplemented(#message));
-        ::core::future::ready(answer)
-    })
+    let (runtime, response) = (runtime(), response(method));
+    let name = format!("{}/{}", service.wire_name, method.wire_name);
+    quote!({ #runtime::unimplemented::<#response>(#name) })
 }

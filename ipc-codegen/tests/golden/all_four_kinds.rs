@@ -30,27 +30,13 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn append(
         &self,
         request: ::ipc_runtime::codegen::Request<Entry>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Summary>;
 
     /// Reads the entries from a number on, and those to come.
     fn tail(
         &self,
         request: ::ipc_runtime::codegen::Request<Position>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Entry, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Entry>;
 
     /// Adds many entries.
     fn load(
@@ -58,12 +44,7 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Summary>;
 
     /// Adds entries, and answers each with its number.
     fn copy(
@@ -71,19 +52,7 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<
-                        Position,
-                        ::ipc_runtime::codegen::Status,
-                    >,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Position>;
 }
 
 /// Calls a [`Log`].
@@ -111,16 +80,10 @@ impl LogClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn append(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Entry>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Summary>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Append",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Entry>,
+    ) -> ::ipc_runtime::codegen::Outcome<Summary> {
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Append");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// Reads the entries from a number on, and those to come.
@@ -129,17 +92,12 @@ impl LogClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn tail(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Position>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Entry>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Tail",
-            )
-            .schema(Self::SCHEMA)
-            .idempotency(::ipc_runtime::codegen::Idempotency::NoSideEffects);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Position>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Entry>> {
+        let method = Self::SCHEMA
+            .method("/traps.all_four_kinds.Log/Tail")
+            .no_side_effects();
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// Adds many entries.
@@ -149,14 +107,8 @@ impl LogClient {
     pub async fn load(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Entry>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Summary>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Load",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<Summary> {
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Load");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -167,14 +119,8 @@ impl LogClient {
     pub async fn copy(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Entry>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Position>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Copy",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Position>> {
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Copy");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -224,26 +170,10 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Log>::append(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::tail(&service, request).await).await
-                });
-            }
-            2 => {
-                call.client_streaming(move |request| async move {
-                    <T as Log>::load(&service, request).await
-                });
-            }
-            3 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::copy(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::append),
+            1 => call.run_server_streaming(service, T::tail),
+            2 => call.run_client_streaming(service, T::load),
+            3 => call.run_bidi_streaming(service, T::copy),
             _ => call.unimplemented(),
         }
     }

@@ -39,12 +39,7 @@ pub trait Pages: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Page>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Page>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Page>;
 
     /// A block
     /// with stars.
@@ -53,16 +48,7 @@ pub trait Pages: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Page>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Page, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Page>;
 }
 
 /// Calls a [`Pages`].
@@ -93,16 +79,11 @@ impl PagesClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Page>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Page>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.comments_not_meant_for_rustdoc.Pages/Get",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Page>,
+    ) -> ::ipc_runtime::codegen::Outcome<Page> {
+        let method = Self::SCHEMA
+            .method("/traps.comments_not_meant_for_rustdoc.Pages/Get");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// A block
@@ -114,16 +95,11 @@ impl PagesClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Page>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Page>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.comments_not_meant_for_rustdoc.Pages/Watch",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Page>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Page>> {
+        let method = Self::SCHEMA
+            .method("/traps.comments_not_meant_for_rustdoc.Pages/Watch");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -167,16 +143,8 @@ impl<T: Pages> ::ipc_runtime::codegen::Service for PagesServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Pages>::get(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Pages>::watch(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::get),
+            1 => call.run_server_streaming(service, T::watch),
             _ => call.unimplemented(),
         }
     }

@@ -13,27 +13,13 @@ pub trait Old: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Item>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Item>;
 
     /// `Watch`.
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Item, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Item>;
 }
 
 /// Calls a [`Old`].
@@ -63,17 +49,12 @@ impl OldClient {
     #[deprecated]
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Item>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Item>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.deprecated_service.Old/Get",
-            )
-            .schema(Self::SCHEMA)
-            .idempotency(::ipc_runtime::codegen::Idempotency::Idempotent);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Item>,
+    ) -> ::ipc_runtime::codegen::Outcome<Item> {
+        let method = Self::SCHEMA
+            .method("/traps.deprecated_service.Old/Get")
+            .idempotent();
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Watch`.
@@ -82,16 +63,10 @@ impl OldClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Item>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Item>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.deprecated_service.Old/Watch",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Item>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Item>> {
+        let method = Self::SCHEMA.method("/traps.deprecated_service.Old/Watch");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -135,16 +110,8 @@ impl<T: Old> ::ipc_runtime::codegen::Service for OldServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Old>::get(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Old>::watch(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::get),
+            1 => call.run_server_streaming(service, T::watch),
             _ => call.unimplemented(),
         }
     }

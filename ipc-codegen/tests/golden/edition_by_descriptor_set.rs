@@ -57,16 +57,7 @@ pub trait Modern: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Query>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Result, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Result>;
 }
 
 /// Calls a [`Modern`].
@@ -94,14 +85,10 @@ impl ModernClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Query>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Result>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new("/traps.edition.Modern/Get")
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Query>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Result>> {
+        let method = Self::SCHEMA.method("/traps.edition.Modern/Get");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -145,11 +132,7 @@ impl<T: Modern> ::ipc_runtime::codegen::Service for ModernServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Modern>::get(&service, request).await).await
-                });
-            }
+            0 => call.run_server_streaming(service, T::get),
             _ => call.unimplemented(),
         }
     }

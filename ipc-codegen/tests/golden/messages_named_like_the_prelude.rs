@@ -53,27 +53,13 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn one(
         &self,
         request: ::ipc_runtime::codegen::Request<Option>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Result>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Result>;
 
     /// `Many`.
     fn many(
         &self,
         request: ::ipc_runtime::codegen::Request<Send>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Future, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Future>;
 
     /// `Load`.
     fn load(
@@ -81,12 +67,7 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Request>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Response>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Response>;
 
     /// `Chat`.
     fn chat(
@@ -94,27 +75,13 @@ pub trait Shadows: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Status>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Box, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Box>;
 
     /// `Primitive`.
     fn primitive(
         &self,
         request: ::ipc_runtime::codegen::Request<str::Inner>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<T>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<T>;
 }
 
 /// Calls a [`Shadows`].
@@ -142,16 +109,11 @@ impl ShadowsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn one(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Option>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Result>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_prelude.Shadows/One",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Option>,
+    ) -> ::ipc_runtime::codegen::Outcome<Result> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_prelude.Shadows/One");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Many`.
@@ -160,16 +122,11 @@ impl ShadowsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn many(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Send>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Future>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_prelude.Shadows/Many",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Send>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Future>> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_prelude.Shadows/Many");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// `Load`.
@@ -179,14 +136,9 @@ impl ShadowsClient {
     pub async fn load(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Request>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Response>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_prelude.Shadows/Load",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<Response> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_prelude.Shadows/Load");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -197,14 +149,9 @@ impl ShadowsClient {
     pub async fn chat(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Status>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Box>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_prelude.Shadows/Chat",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Box>> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_prelude.Shadows/Chat");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
@@ -214,16 +161,11 @@ impl ShadowsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn primitive(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<str::Inner>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<T>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_prelude.Shadows/Primitive",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<str::Inner>,
+    ) -> ::ipc_runtime::codegen::Outcome<T> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_prelude.Shadows/Primitive");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -273,31 +215,11 @@ impl<T: Shadows> ::ipc_runtime::codegen::Service for ShadowsServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Shadows>::one(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Shadows>::many(&service, request).await).await
-                });
-            }
-            2 => {
-                call.client_streaming(move |request| async move {
-                    <T as Shadows>::load(&service, request).await
-                });
-            }
-            3 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Shadows>::chat(&service, request).await).await
-                });
-            }
-            4 => {
-                call.unary(move |request| async move {
-                    <T as Shadows>::primitive(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::one),
+            1 => call.run_server_streaming(service, T::many),
+            2 => call.run_client_streaming(service, T::load),
+            3 => call.run_bidi_streaming(service, T::chat),
+            4 => call.run_unary(service, T::primitive),
             _ => call.unimplemented(),
         }
     }

@@ -26,12 +26,7 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<greeter_server::Inner>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<greeter_server::Inner>;
 }
 
 /// Calls a [`Greeter`].
@@ -59,18 +54,11 @@ impl GreeterClient_ {
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<GreeterClient>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<greeter_server::Inner>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_stubs.Greeter/Greet",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<GreeterClient>,
+    ) -> ::ipc_runtime::codegen::Outcome<greeter_server::Inner> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_stubs.Greeter/Greet");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -114,11 +102,7 @@ impl<T: Greeter> ::ipc_runtime::codegen::Service for GreeterServer_<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Greeter>::greet(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::greet),
             _ => call.unimplemented(),
         }
     }
@@ -130,12 +114,7 @@ pub trait GreeterStub: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<GreeterClient>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<GreeterClient>;
 }
 
 /// Calls a [`GreeterStub`].
@@ -163,18 +142,11 @@ impl GreeterStubClient_ {
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<GreeterClient>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<GreeterClient>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_stubs.GreeterStub/Greet",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<GreeterClient>,
+    ) -> ::ipc_runtime::codegen::Outcome<GreeterClient> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_stubs.GreeterStub/Greet");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -218,11 +190,7 @@ impl<T: GreeterStub> ::ipc_runtime::codegen::Service for GreeterStubServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as GreeterStub>::greet(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::greet),
             _ => call.unimplemented(),
         }
     }
@@ -234,12 +202,7 @@ pub trait GreeterStubClient: ::core::marker::Send + ::core::marker::Sync + 'stat
     fn greet(
         &self,
         request: ::ipc_runtime::codegen::Request<GreeterClient>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<GreeterClient>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<GreeterClient>;
 }
 
 /// Calls a [`GreeterStubClient`].
@@ -267,18 +230,11 @@ impl GreeterStubClientClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn greet(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<GreeterClient>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<GreeterClient>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.messages_named_like_the_stubs.GreeterStubClient/Greet",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<GreeterClient>,
+    ) -> ::ipc_runtime::codegen::Outcome<GreeterClient> {
+        let method = Self::SCHEMA
+            .method("/traps.messages_named_like_the_stubs.GreeterStubClient/Greet");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -323,11 +279,7 @@ for GreeterStubClientServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as GreeterStubClient>::greet(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::greet),
             _ => call.unimplemented(),
         }
     }

@@ -13,34 +13,19 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn new_(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `Clone`.
     fn clone(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `Drop`.
     fn drop(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `Connect`.
     fn connect(
@@ -48,62 +33,33 @@ pub trait Session: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Ticket>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `FromArc`.
     #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     fn from_arc(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Ticket, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Ticket>;
 
     /// `IntoInner`.
     #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     fn into_inner(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `Dispatch`.
     fn dispatch(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 
     /// `Channel`.
     fn channel(
         &self,
         request: ::ipc_runtime::codegen::Request<Ticket>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Ticket>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Ticket>;
 }
 
 /// Calls a [`Session`].
@@ -131,16 +87,10 @@ impl SessionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn new_(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/New",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/New");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Clone`.
@@ -149,16 +99,10 @@ impl SessionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn clone(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/Clone",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/Clone");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Drop`.
@@ -167,16 +111,10 @@ impl SessionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn drop(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/Drop",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/Drop");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Connect`.
@@ -186,14 +124,8 @@ impl SessionClient {
     pub async fn connect(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Ticket>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/Connect",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/Connect");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -204,16 +136,10 @@ impl SessionClient {
     #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     pub async fn from_arc(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Ticket>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/FromArc",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Ticket>> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/FromArc");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// `IntoInner`.
@@ -223,16 +149,10 @@ impl SessionClient {
     #[allow(clippy::wrong_self_convention, reason = "the schema's name")]
     pub async fn into_inner(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/IntoInner",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/IntoInner");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Dispatch`.
@@ -241,16 +161,10 @@ impl SessionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn dispatch(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/Dispatch",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/Dispatch");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Channel`.
@@ -259,16 +173,10 @@ impl SessionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn channel(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Ticket>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Ticket>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.method_named_new.Session/Channel",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Ticket>,
+    ) -> ::ipc_runtime::codegen::Outcome<Ticket> {
+        let method = Self::SCHEMA.method("/traps.method_named_new.Session/Channel");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -321,46 +229,14 @@ impl<T: Session> ::ipc_runtime::codegen::Service for SessionServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Session>::new_(&service, request).await
-                });
-            }
-            1 => {
-                call.unary(move |request| async move {
-                    <T as Session>::clone(&service, request).await
-                });
-            }
-            2 => {
-                call.unary(move |request| async move {
-                    <T as Session>::drop(&service, request).await
-                });
-            }
-            3 => {
-                call.client_streaming(move |request| async move {
-                    <T as Session>::connect(&service, request).await
-                });
-            }
-            4 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Session>::from_arc(&service, request).await).await
-                });
-            }
-            5 => {
-                call.unary(move |request| async move {
-                    <T as Session>::into_inner(&service, request).await
-                });
-            }
-            6 => {
-                call.unary(move |request| async move {
-                    <T as Session>::dispatch(&service, request).await
-                });
-            }
-            7 => {
-                call.unary(move |request| async move {
-                    <T as Session>::channel(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::new_),
+            1 => call.run_unary(service, T::clone),
+            2 => call.run_unary(service, T::drop),
+            3 => call.run_client_streaming(service, T::connect),
+            4 => call.run_server_streaming(service, T::from_arc),
+            5 => call.run_unary(service, T::into_inner),
+            6 => call.run_unary(service, T::dispatch),
+            7 => call.run_unary(service, T::channel),
             _ => call.unimplemented(),
         }
     }

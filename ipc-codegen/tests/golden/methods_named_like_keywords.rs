@@ -13,86 +13,43 @@ pub trait Keywords: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn r#async(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Word>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Word>;
 
     /// `ASYNC`.
     fn async_(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Word>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Word>;
 
     /// `Gen`.
     fn r#gen(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Word, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Word>;
 
     /// `Self`.
     fn self_(
         &self,
         request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Word>>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Word>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Word>;
 
     /// `Crate`.
     fn crate_(
         &self,
         request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<Word>>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Word, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Word>;
 
     /// `Type`.
     fn r#type(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Word>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Word>;
 
     /// `union`.
     fn union(
         &self,
         request: ::ipc_runtime::codegen::Request<Word>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Word>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Word>;
 }
 
 /// Calls a [`Keywords`].
@@ -120,16 +77,11 @@ impl KeywordsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#async(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Word>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Word>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/Async",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Word>,
+    ) -> ::ipc_runtime::codegen::Outcome<Word> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/Async");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `ASYNC`.
@@ -138,16 +90,11 @@ impl KeywordsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn async_(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Word>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Word>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/ASYNC",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Word>,
+    ) -> ::ipc_runtime::codegen::Outcome<Word> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/ASYNC");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Gen`.
@@ -156,16 +103,11 @@ impl KeywordsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#gen(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Word>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Word>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/Gen",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Word>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Word>> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/Gen");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// `Self`.
@@ -175,14 +117,9 @@ impl KeywordsClient {
     pub async fn self_(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Word>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Word>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/Self",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<Word> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/Self");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -193,14 +130,9 @@ impl KeywordsClient {
     pub async fn crate_(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Word>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Word>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/Crate",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Word>> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/Crate");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 
@@ -210,16 +142,11 @@ impl KeywordsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn r#type(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Word>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Word>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/Type",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Word>,
+    ) -> ::ipc_runtime::codegen::Outcome<Word> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/Type");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `union`.
@@ -228,16 +155,11 @@ impl KeywordsClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn union(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Word>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Word>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_named_like_keywords.Keywords/union",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Word>,
+    ) -> ::ipc_runtime::codegen::Outcome<Word> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_named_like_keywords.Keywords/union");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -289,41 +211,13 @@ impl<T: Keywords> ::ipc_runtime::codegen::Service for KeywordsServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Keywords>::r#async(&service, request).await
-                });
-            }
-            1 => {
-                call.unary(move |request| async move {
-                    <T as Keywords>::async_(&service, request).await
-                });
-            }
-            2 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Keywords>::r#gen(&service, request).await).await
-                });
-            }
-            3 => {
-                call.client_streaming(move |request| async move {
-                    <T as Keywords>::self_(&service, request).await
-                });
-            }
-            4 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Keywords>::crate_(&service, request).await).await
-                });
-            }
-            5 => {
-                call.unary(move |request| async move {
-                    <T as Keywords>::r#type(&service, request).await
-                });
-            }
-            6 => {
-                call.unary(move |request| async move {
-                    <T as Keywords>::union(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::r#async),
+            1 => call.run_unary(service, T::async_),
+            2 => call.run_server_streaming(service, T::r#gen),
+            3 => call.run_client_streaming(service, T::self_),
+            4 => call.run_bidi_streaming(service, T::crate_),
+            5 => call.run_unary(service, T::r#type),
+            6 => call.run_unary(service, T::union),
             _ => call.unimplemented(),
         }
     }

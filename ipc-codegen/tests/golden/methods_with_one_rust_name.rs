@@ -13,38 +13,19 @@ pub trait Links: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get_url_(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Link>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Link>;
 
     /// `GetUrl`.
     fn get_url(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Link>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Link>;
 
     /// `get_url`.
     fn get_url__(
         &self,
         request: ::ipc_runtime::codegen::Request<Link>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Link, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Link>;
 }
 
 /// Calls a [`Links`].
@@ -72,16 +53,11 @@ impl LinksClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url_(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Link>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Link>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_with_one_rust_name.Links/GetURL",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Link>,
+    ) -> ::ipc_runtime::codegen::Outcome<Link> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_with_one_rust_name.Links/GetURL");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `GetUrl`.
@@ -90,16 +66,11 @@ impl LinksClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Link>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Link>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_with_one_rust_name.Links/GetUrl",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Link>,
+    ) -> ::ipc_runtime::codegen::Outcome<Link> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_with_one_rust_name.Links/GetUrl");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `get_url`.
@@ -108,16 +79,11 @@ impl LinksClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get_url__(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Link>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Link>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.methods_with_one_rust_name.Links/get_url",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Link>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Link>> {
+        let method = Self::SCHEMA
+            .method("/traps.methods_with_one_rust_name.Links/get_url");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -165,21 +131,9 @@ impl<T: Links> ::ipc_runtime::codegen::Service for LinksServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Links>::get_url_(&service, request).await
-                });
-            }
-            1 => {
-                call.unary(move |request| async move {
-                    <T as Links>::get_url(&service, request).await
-                });
-            }
-            2 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Links>::get_url__(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::get_url_),
+            1 => call.run_unary(service, T::get_url),
+            2 => call.run_server_streaming(service, T::get_url__),
             _ => call.unimplemented(),
         }
     }

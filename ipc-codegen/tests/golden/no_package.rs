@@ -13,12 +13,7 @@ pub trait Rootless: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<RootlessItem>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<RootlessItem>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<RootlessItem>;
 }
 
 /// Calls a [`Rootless`].
@@ -46,16 +41,10 @@ impl RootlessClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<RootlessItem>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<RootlessItem>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new("/Rootless/Get")
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<RootlessItem>,
+    ) -> ::ipc_runtime::codegen::Outcome<RootlessItem> {
+        let method = Self::SCHEMA.method("/Rootless/Get");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -99,11 +88,7 @@ impl<T: Rootless> ::ipc_runtime::codegen::Service for RootlessServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Rootless>::get(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::get),
             _ => call.unimplemented(),
         }
     }

@@ -13,12 +13,7 @@ pub trait Option: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Value>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Value>;
 }
 
 /// Calls a [`Option`].
@@ -46,16 +41,11 @@ impl OptionClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Value>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Value>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.services_named_like_the_prelude.Option/Get",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Value>,
+    ) -> ::ipc_runtime::codegen::Outcome<Value> {
+        let method = Self::SCHEMA
+            .method("/traps.services_named_like_the_prelude.Option/Get");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -99,11 +89,7 @@ impl<T: Option> ::ipc_runtime::codegen::Service for OptionServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Option>::get(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::get),
             _ => call.unimplemented(),
         }
     }
@@ -115,16 +101,7 @@ pub trait Result: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn watch(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Value, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Value>;
 }
 
 /// Calls a [`Result`].
@@ -152,16 +129,11 @@ impl ResultClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn watch(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Value>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Value>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.services_named_like_the_prelude.Result/Watch",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Value>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Value>> {
+        let method = Self::SCHEMA
+            .method("/traps.services_named_like_the_prelude.Result/Watch");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -205,11 +177,7 @@ impl<T: Result> ::ipc_runtime::codegen::Service for ResultServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Result>::watch(&service, request).await).await
-                });
-            }
+            0 => call.run_server_streaming(service, T::watch),
             _ => call.unimplemented(),
         }
     }
@@ -223,12 +191,7 @@ pub trait Send: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Value>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Value>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Value>;
 }
 
 /// Calls a [`Send`].
@@ -257,14 +220,9 @@ impl SendClient {
     pub async fn push(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Value>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Value>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.services_named_like_the_prelude.Send/Push",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<Value> {
+        let method = Self::SCHEMA
+            .method("/traps.services_named_like_the_prelude.Send/Push");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -309,11 +267,7 @@ impl<T: Send> ::ipc_runtime::codegen::Service for SendServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.client_streaming(move |request| async move {
-                    <T as Send>::push(&service, request).await
-                });
-            }
+            0 => call.run_client_streaming(service, T::push),
             _ => call.unimplemented(),
         }
     }
@@ -327,16 +281,7 @@ pub trait Stream: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Value>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Value, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Value>;
 }
 
 /// Calls a [`Stream`].
@@ -365,14 +310,9 @@ impl StreamClient {
     pub async fn chat(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = Value>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Value>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.services_named_like_the_prelude.Stream/Chat",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Value>> {
+        let method = Self::SCHEMA
+            .method("/traps.services_named_like_the_prelude.Stream/Chat");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -417,11 +357,7 @@ impl<T: Stream> ::ipc_runtime::codegen::Service for StreamServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Stream>::chat(&service, request).await).await
-                });
-            }
+            0 => call.run_bidi_streaming(service, T::chat),
             _ => call.unimplemented(),
         }
     }
@@ -433,16 +369,7 @@ pub trait T: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Value>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Value, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<Value>;
 }
 
 /// Calls a [`T`].
@@ -470,16 +397,10 @@ impl TClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Value>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Value>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.services_named_like_the_prelude.T/Get",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Value>,
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<Value>> {
+        let method = Self::SCHEMA.method("/traps.services_named_like_the_prelude.T/Get");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 }
 
@@ -523,11 +444,7 @@ impl<T_: T> ::ipc_runtime::codegen::Service for TServer<T_> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T_ as T>::get(&service, request).await).await
-                });
-            }
+            0 => call.run_server_streaming(service, T_::get),
             _ => call.unimplemented(),
         }
     }

@@ -13,34 +13,19 @@ pub trait _3: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn get(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Item>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Item>;
 
     /// `Put_`.
     fn put(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Item>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Item>;
 
     /// `_2nd`.
     fn _2nd(
         &self,
         request: ::ipc_runtime::codegen::Request<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Item>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<Item>;
 }
 
 /// Calls a [`_3`].
@@ -68,16 +53,10 @@ impl _3Client {
     /// What the server answered, or what kept the call from being answered.
     pub async fn get(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Item>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Item>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps._underscores.v1_._3/_Get",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Item>,
+    ) -> ::ipc_runtime::codegen::Outcome<Item> {
+        let method = Self::SCHEMA.method("/traps._underscores.v1_._3/_Get");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Put_`.
@@ -86,16 +65,10 @@ impl _3Client {
     /// What the server answered, or what kept the call from being answered.
     pub async fn put(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Item>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Item>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps._underscores.v1_._3/Put_",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Item>,
+    ) -> ::ipc_runtime::codegen::Outcome<Item> {
+        let method = Self::SCHEMA.method("/traps._underscores.v1_._3/Put_");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `_2nd`.
@@ -104,16 +77,10 @@ impl _3Client {
     /// What the server answered, or what kept the call from being answered.
     pub async fn _2nd(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<Item>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<Item>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps._underscores.v1_._3/_2nd",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<Item>,
+    ) -> ::ipc_runtime::codegen::Outcome<Item> {
+        let method = Self::SCHEMA.method("/traps._underscores.v1_._3/_2nd");
+        self.channel.unary(method, request.into_request()).await
     }
 }
 
@@ -161,21 +128,9 @@ impl<T: _3> ::ipc_runtime::codegen::Service for _3Server<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as _3>::get(&service, request).await
-                });
-            }
-            1 => {
-                call.unary(move |request| async move {
-                    <T as _3>::put(&service, request).await
-                });
-            }
-            2 => {
-                call.unary(move |request| async move {
-                    <T as _3>::_2nd(&service, request).await
-                });
-            }
+            0 => call.run_unary(service, T::get),
+            1 => call.run_unary(service, T::put),
+            2 => call.run_unary(service, T::_2nd),
             _ => call.unimplemented(),
         }
     }

@@ -6,12 +6,7 @@ pub trait WellKnown: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn ping(
         &self,
         request: ::ipc_runtime::codegen::Request<()>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<()>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<()>;
 
     /// `Count`.
     fn count(
@@ -19,16 +14,7 @@ pub trait WellKnown: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::prost::alloc::string::String,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<u32, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<u32>;
 
     /// `Load`.
     fn load(
@@ -38,29 +24,15 @@ pub trait WellKnown: ::core::marker::Send + ::core::marker::Sync + 'static {
                 ::ipc_runtime::codegen::prost::alloc::vec::Vec<u8>,
             >,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                ::ipc_runtime::codegen::prost_types::Timestamp,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<
+        ::ipc_runtime::codegen::prost_types::Timestamp,
+    >;
 
     /// `Chat`.
     fn chat(
         &self,
         request: ::ipc_runtime::codegen::Request<::ipc_runtime::codegen::Streaming<bool>>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<f64, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<f64>;
 }
 
 /// Calls a [`WellKnown`].
@@ -88,16 +60,11 @@ impl WellKnownClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn ping(
         &self,
-        request: impl ::core::convert::Into<::ipc_runtime::codegen::Request<()>>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<()>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.well_known_types_as_arguments.WellKnown/Ping",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<()>,
+    ) -> ::ipc_runtime::codegen::Outcome<()> {
+        let method = Self::SCHEMA
+            .method("/traps.well_known_types_as_arguments.WellKnown/Ping");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// `Count`.
@@ -106,20 +73,13 @@ impl WellKnownClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn count(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<
-                ::ipc_runtime::codegen::prost::alloc::string::String,
-            >,
+        request: impl ::ipc_runtime::codegen::IntoRequest<
+            ::ipc_runtime::codegen::prost::alloc::string::String,
         >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<u32>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.well_known_types_as_arguments.WellKnown/Count",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<u32>> {
+        let method = Self::SCHEMA
+            .method("/traps.well_known_types_as_arguments.WellKnown/Count");
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// `Load`.
@@ -131,14 +91,11 @@ impl WellKnownClient {
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<
             Message = ::ipc_runtime::codegen::prost::alloc::vec::Vec<u8>,
         >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::prost_types::Timestamp>,
-        ::ipc_runtime::codegen::IpcError,
+    ) -> ::ipc_runtime::codegen::Outcome<
+        ::ipc_runtime::codegen::prost_types::Timestamp,
     > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.well_known_types_as_arguments.WellKnown/Load",
-            )
-            .schema(Self::SCHEMA);
+        let method = Self::SCHEMA
+            .method("/traps.well_known_types_as_arguments.WellKnown/Load");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -149,14 +106,9 @@ impl WellKnownClient {
     pub async fn chat(
         &self,
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<Message = bool>,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<f64>>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.well_known_types_as_arguments.WellKnown/Chat",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<::ipc_runtime::codegen::Streaming<f64>> {
+        let method = Self::SCHEMA
+            .method("/traps.well_known_types_as_arguments.WellKnown/Chat");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -206,26 +158,10 @@ impl<T: WellKnown> ::ipc_runtime::codegen::Service for WellKnownServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as WellKnown>::ping(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as WellKnown>::count(&service, request).await).await
-                });
-            }
-            2 => {
-                call.client_streaming(move |request| async move {
-                    <T as WellKnown>::load(&service, request).await
-                });
-            }
-            3 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as WellKnown>::chat(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::ping),
+            1 => call.run_server_streaming(service, T::count),
+            2 => call.run_client_streaming(service, T::load),
+            3 => call.run_bidi_streaming(service, T::chat),
             _ => call.unimplemented(),
         }
     }

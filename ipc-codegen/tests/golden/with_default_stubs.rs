@@ -27,46 +27,20 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn append(
         &self,
         _request: ::ipc_runtime::codegen::Request<Entry>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send {
-        let answer: ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        > = ::core::result::Result::Err(
-            ::ipc_runtime::codegen::Status::unimplemented(
-                "traps.all_four_kinds.Log/Append is not implemented",
-            ),
-        );
-        ::core::future::ready(answer)
+    ) -> impl ::ipc_runtime::codegen::Answers<Summary> {
+        ::ipc_runtime::codegen::unimplemented::<
+            Summary,
+        >("traps.all_four_kinds.Log/Append")
     }
 
     /// `Tail`.
     fn tail(
         &self,
         _request: ::ipc_runtime::codegen::Request<Position>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<Entry, ::ipc_runtime::codegen::Status>,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send {
-        let answer: ::core::result::Result<
-            ::ipc_runtime::codegen::Response<::ipc_runtime::codegen::Streaming<Entry>>,
-            ::ipc_runtime::codegen::Status,
-        > = ::core::result::Result::Err(
-            ::ipc_runtime::codegen::Status::unimplemented(
-                "traps.all_four_kinds.Log/Tail is not implemented",
-            ),
-        );
-        ::core::future::ready(answer)
+    ) -> impl ::ipc_runtime::codegen::Streams<Entry> {
+        ::ipc_runtime::codegen::unimplemented::<
+            ::ipc_runtime::codegen::Streaming<Entry>,
+        >("traps.all_four_kinds.Log/Tail")
     }
 
     /// `Load`.
@@ -75,21 +49,8 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         _request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send {
-        let answer: ::core::result::Result<
-            ::ipc_runtime::codegen::Response<Summary>,
-            ::ipc_runtime::codegen::Status,
-        > = ::core::result::Result::Err(
-            ::ipc_runtime::codegen::Status::unimplemented(
-                "traps.all_four_kinds.Log/Load is not implemented",
-            ),
-        );
-        ::core::future::ready(answer)
+    ) -> impl ::ipc_runtime::codegen::Answers<Summary> {
+        ::ipc_runtime::codegen::unimplemented::<Summary>("traps.all_four_kinds.Log/Load")
     }
 
     /// `Copy`.
@@ -98,30 +59,10 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         _request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<
-                        Position,
-                        ::ipc_runtime::codegen::Status,
-                    >,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send {
-        let answer: ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                ::ipc_runtime::codegen::Streaming<Position>,
-            >,
-            ::ipc_runtime::codegen::Status,
-        > = ::core::result::Result::Err(
-            ::ipc_runtime::codegen::Status::unimplemented(
-                "traps.all_four_kinds.Log/Copy is not implemented",
-            ),
-        );
-        ::core::future::ready(answer)
+    ) -> impl ::ipc_runtime::codegen::Streams<Position> {
+        ::ipc_runtime::codegen::unimplemented::<
+            ::ipc_runtime::codegen::Streaming<Position>,
+        >("traps.all_four_kinds.Log/Copy")
     }
 }
 
@@ -170,26 +111,10 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Log>::append(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::tail(&service, request).await).await
-                });
-            }
-            2 => {
-                call.client_streaming(move |request| async move {
-                    <T as Log>::load(&service, request).await
-                });
-            }
-            3 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::copy(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::append),
+            1 => call.run_server_streaming(service, T::tail),
+            2 => call.run_client_streaming(service, T::load),
+            3 => call.run_bidi_streaming(service, T::copy),
             _ => call.unimplemented(),
         }
     }

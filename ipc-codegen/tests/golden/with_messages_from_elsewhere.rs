@@ -6,30 +6,13 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn append(
         &self,
         request: ::ipc_runtime::codegen::Request<crate::messages::Entry>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<crate::messages::Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<crate::messages::Summary>;
 
     /// Reads the entries from a number on, and those to come.
     fn tail(
         &self,
         request: ::ipc_runtime::codegen::Request<crate::messages::Position>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<
-                        crate::messages::Entry,
-                        ::ipc_runtime::codegen::Status,
-                    >,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<crate::messages::Entry>;
 
     /// Adds many entries.
     fn load(
@@ -37,12 +20,7 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<crate::messages::Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<crate::messages::Summary>,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Answers<crate::messages::Summary>;
 
     /// Adds entries, and answers each with its number.
     fn copy(
@@ -50,19 +28,7 @@ pub trait Log: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::ipc_runtime::codegen::Request<
             ::ipc_runtime::codegen::Streaming<crate::messages::Entry>,
         >,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<
-            ::ipc_runtime::codegen::Response<
-                impl ::ipc_runtime::codegen::Stream<
-                    Item = ::core::result::Result<
-                        crate::messages::Position,
-                        ::ipc_runtime::codegen::Status,
-                    >,
-                > + ::core::marker::Send + 'static,
-            >,
-            ::ipc_runtime::codegen::Status,
-        >,
-    > + ::core::marker::Send;
+    ) -> impl ::ipc_runtime::codegen::Streams<crate::messages::Position>;
 }
 
 /// Calls a [`Log`].
@@ -90,18 +56,10 @@ impl LogClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn append(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<crate::messages::Entry>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<crate::messages::Summary>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Append",
-            )
-            .schema(Self::SCHEMA);
-        self.channel.unary(method, ::core::convert::Into::into(request)).await
+        request: impl ::ipc_runtime::codegen::IntoRequest<crate::messages::Entry>,
+    ) -> ::ipc_runtime::codegen::Outcome<crate::messages::Summary> {
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Append");
+        self.channel.unary(method, request.into_request()).await
     }
 
     /// Reads the entries from a number on, and those to come.
@@ -110,21 +68,14 @@ impl LogClient {
     /// What the server answered, or what kept the call from being answered.
     pub async fn tail(
         &self,
-        request: impl ::core::convert::Into<
-            ::ipc_runtime::codegen::Request<crate::messages::Position>,
-        >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<
-            ::ipc_runtime::codegen::Streaming<crate::messages::Entry>,
-        >,
-        ::ipc_runtime::codegen::IpcError,
+        request: impl ::ipc_runtime::codegen::IntoRequest<crate::messages::Position>,
+    ) -> ::ipc_runtime::codegen::Outcome<
+        ::ipc_runtime::codegen::Streaming<crate::messages::Entry>,
     > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Tail",
-            )
-            .schema(Self::SCHEMA)
-            .idempotency(::ipc_runtime::codegen::Idempotency::NoSideEffects);
-        self.channel.server_streaming(method, ::core::convert::Into::into(request)).await
+        let method = Self::SCHEMA
+            .method("/traps.all_four_kinds.Log/Tail")
+            .no_side_effects();
+        self.channel.server_streaming(method, request.into_request()).await
     }
 
     /// Adds many entries.
@@ -136,14 +87,8 @@ impl LogClient {
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<
             Message = crate::messages::Entry,
         >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<crate::messages::Summary>,
-        ::ipc_runtime::codegen::IpcError,
-    > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Load",
-            )
-            .schema(Self::SCHEMA);
+    ) -> ::ipc_runtime::codegen::Outcome<crate::messages::Summary> {
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Load");
         self.channel.client_streaming(method, request.into_streaming_request()).await
     }
 
@@ -156,16 +101,10 @@ impl LogClient {
         request: impl ::ipc_runtime::codegen::IntoStreamingRequest<
             Message = crate::messages::Entry,
         >,
-    ) -> ::core::result::Result<
-        ::ipc_runtime::codegen::Response<
-            ::ipc_runtime::codegen::Streaming<crate::messages::Position>,
-        >,
-        ::ipc_runtime::codegen::IpcError,
+    ) -> ::ipc_runtime::codegen::Outcome<
+        ::ipc_runtime::codegen::Streaming<crate::messages::Position>,
     > {
-        let method = ::ipc_runtime::codegen::Method::new(
-                "/traps.all_four_kinds.Log/Copy",
-            )
-            .schema(Self::SCHEMA);
+        let method = Self::SCHEMA.method("/traps.all_four_kinds.Log/Copy");
         self.channel.bidi_streaming(method, request.into_streaming_request()).await
     }
 }
@@ -215,26 +154,10 @@ impl<T: Log> ::ipc_runtime::codegen::Service for LogServer<T> {
     ) {
         let service = ::core::clone::Clone::clone(&self.service);
         match method {
-            0 => {
-                call.unary(move |request| async move {
-                    <T as Log>::append(&service, request).await
-                });
-            }
-            1 => {
-                call.server_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::tail(&service, request).await).await
-                });
-            }
-            2 => {
-                call.client_streaming(move |request| async move {
-                    <T as Log>::load(&service, request).await
-                });
-            }
-            3 => {
-                call.bidi_streaming(move |request, reply| async move {
-                    reply.stream(<T as Log>::copy(&service, request).await).await
-                });
-            }
+            0 => call.run_unary(service, T::append),
+            1 => call.run_server_streaming(service, T::tail),
+            2 => call.run_client_streaming(service, T::load),
+            3 => call.run_bidi_streaming(service, T::copy),
             _ => call.unimplemented(),
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::{Code, Status};
 use crate::wire::encode::OpenParts;
+use crate::wire::hot::Hot;
 use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
 
 /// A connection to a server, past the Hellos.
@@ -53,6 +54,8 @@ struct Entry {
     /// Where its `Open` ends in the stream: once that much is written, the server can have seen it.
     open_end: u64,
     answer_begun: bool,
+    /// The server has been told that nobody waits for the call.
+    cancelled: bool,
 }
 
 /// Why a call could not be opened on a connection.
@@ -84,6 +87,11 @@ impl ClientConnection {
             table: Mutex::default(),
             slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
         }
+    }
+
+    /// How many calls are open, and how many more may be.
+    pub(crate) fn tables(&self) -> (usize, usize) {
+        (lock(&self.table).calls.len(), self.slots.available_permits())
     }
 
     /// Whether new calls may be opened.
@@ -153,13 +161,17 @@ impl ClientConnection {
         table.last_opened = id;
         let state = Arc::new(self.connection.call_state());
         let open_end = offset + (buffer.len() - before) as u64;
-        table.calls.insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false });
+        table
+            .calls
+            .insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false, cancelled: false });
         Ok(Ok(ClientCall { connection: Arc::clone(self), id, state }))
     }
 
     /// Cancels a call that nobody waits for any more, unless it is over.
-    fn cancel(&self, id: u64) {
-        if lock(&self.table).calls.contains_key(&id) {
+    pub(crate) fn cancel(&self, id: u64) {
+        let cancelled =
+            lock(&self.table).calls.get_mut(&id).map(|entry| std::mem::replace(&mut entry.cancelled, true));
+        if cancelled == Some(false) {
             self.connection.send(Class::Control, id, Body::Cancel(Empty {}));
         }
     }
@@ -221,16 +233,30 @@ impl ClientSide {
             self.connection.slots.add_permits(1);
         }
         drop(table);
+        self.note_answer(close.not_processed);
         let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
         if succeeded && let Some(message) = &close.message {
             entry.state.put_free(message.clone());
         }
-        if !close.not_processed
-            && let Some(channel) = self.channel.upgrade()
-        {
+        entry.state.put_end(End::Closed(close));
+    }
+
+    fn note_answer(&self, not_processed: bool) {
+        if !not_processed && let Some(channel) = self.channel.upgrade() {
             channel.note_answer();
         }
-        entry.state.put_end(End::Closed(close));
+    }
+
+    /// A call that ended with a message and nothing else.
+    fn answer(&self, id: u64, message: Bytes) {
+        let mut table = lock(&self.connection.table);
+        let Some(entry) = table.calls.remove(&id) else { return };
+        if !table.closed {
+            self.connection.slots.add_permits(1);
+        }
+        drop(table);
+        self.note_answer(false);
+        entry.state.put_answer(message);
     }
 
     fn begin_answer(entry: &mut Entry) -> bool {
@@ -257,10 +283,8 @@ impl Side for ClientSide {
                 Ok(())
             }
             Body::Item(item) => {
-                Self::begin_answer(entry);
-                let state = Arc::clone(&entry.state);
                 drop(table);
-                state.put_item(item.message)
+                self.on_hot(id, Hot::Item(item.message))
             }
             Body::Credit(credit) => entry.state.add_credit(credit.amount),
             Body::Close(close) => {
@@ -269,6 +293,27 @@ impl Side for ClientSide {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
+        let mut table = lock(&self.connection.table);
+        if id > table.last_opened {
+            return Err(Status::internal(format!("an answer to call {id}, which was never opened")));
+        }
+        match hot {
+            Hot::Item(message) => {
+                let Some(entry) = table.calls.get_mut(&id) else { return Ok(()) };
+                Self::begin_answer(entry);
+                let state = Arc::clone(&entry.state);
+                drop(table);
+                state.put_item(message)
+            }
+            Hot::Answer(message) => {
+                drop(table);
+                self.answer(id, message);
+                Ok(())
+            }
         }
     }
 
@@ -288,7 +333,8 @@ impl Side for ClientSide {
         drop(table);
         let cause = Arc::new(IpcError::Status(status));
         for (_, entry) in refused {
-            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(&cause), sent: false }));
+            let begun = entry.answer_begun;
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(&cause), sent: false, begun }));
         }
         if let Some(channel) = self.channel.upgrade() {
             channel.on_lost(&self.connection, true, self.retry_after_ms, &cause);
@@ -318,7 +364,8 @@ impl Side for ClientSide {
         drop(table);
         for (id, entry) in calls {
             let sent = entry.open_end <= written && id <= last;
-            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent }));
+            let begun = entry.answer_begun;
+            entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent, begun }));
         }
         if let Some(channel) = self.channel.upgrade() {
             channel.on_lost(&self.connection, self.graceful, self.retry_after_ms, cause);

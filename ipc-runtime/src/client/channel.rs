@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::builder::ChannelBuilder;
 use super::reconnect::Target;
-use super::shared::{ChannelState, Shared, StateChanges, Wish};
+use super::shared::{Shared, Wish};
+use super::state::{ChannelState, StateChanges};
 use crate::config::IpcConfig;
-use crate::connection::driver::later;
+use crate::connection::clock::later;
 use crate::error::IpcError;
 use crate::layer::{ClientLayer, Layers};
 use crate::peer::PeerInfo;

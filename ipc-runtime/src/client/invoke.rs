@@ -18,10 +18,11 @@ use super::channel::Channel;
 use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
-use crate::connection::driver::later;
+use crate::connection::clock::later;
 use crate::deadline;
 use crate::error::{Failure, IpcError};
-use crate::layer::{self, CallContext, Path};
+use crate::layer::run;
+use crate::layer::{CallContext, Path};
 use crate::metadata::Metadata;
 use crate::request::{Request, Response, Timeout};
 use crate::status::{Code, Status};
@@ -63,7 +64,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            Box::pin(layer::run_single(self.layers(), context(metadata), make)).await
+            Box::pin(run::single(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -156,7 +157,7 @@ impl Invocation {
         let error = match unanswered {
             Unanswered::Lost(lost) => {
                 let harmless = self.method.level() != Idempotency::Unknown;
-                if may && (!lost.sent || harmless) {
+                if may && !lost.begun && (!lost.sent || harmless) {
                     self.perhaps_processed |= lost.sent;
                     self.wish_again();
                     return Ok(());

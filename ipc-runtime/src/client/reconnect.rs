@@ -16,7 +16,8 @@ use super::calls::{ClientConnection, ClientSide};
 use super::shared::Shared;
 use crate::config::IpcConfig;
 use crate::connection::Connection;
-use crate::connection::driver::{Driver, Ending, later};
+use crate::connection::clock::later;
+use crate::connection::driver::{Driver, Ending, frame_error_code};
 use crate::connection::handshake::{self, Agreed};
 use crate::error::{Failure, IpcError};
 use crate::peer::PeerInfo;
@@ -244,7 +245,13 @@ fn turn_away(stream: ByteStream, config: &IpcConfig, ending: Ending) -> Refused 
     if let Some(status) = ending.go_away {
         tokio::spawn(see_off(stream, later_frames(config), *status));
     }
-    Refused::local(ending.cause)
+    let strange = frame_error_code(&ending.cause).is_some();
+    let refused = Refused::local(ending.cause);
+    if strange {
+        let remedy = "its first bytes are no Hello, so what listens there may not speak this protocol: check endpoint_path";
+        return Refused { remedy, ..refused };
+    }
+    refused
 }
 
 /// This side has said Hello: what it says now has the configured checksum.

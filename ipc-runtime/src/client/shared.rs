@@ -4,6 +4,7 @@
 //! it, and what is repeated, is in [`invoke`](super::invoke).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::builder::ChannelOptions;
 use super::calls::ClientConnection;
 use super::reconnect::{self, Backoff, Refused, Target};
+use super::state::{ChannelState, StateChanges};
 use crate::config::IpcConfig;
 use crate::connection::writer::lock;
 use crate::error::{Failure, IpcError};
@@ -27,70 +29,8 @@ pub(crate) struct Shared {
     target: Target,
     state: Mutex<State>,
     changed: watch::Sender<ChannelState>,
-}
-
-/// Where a channel stands.
-///
-/// ```text
-///            a call, or wait_until_ready            Hello came
-///   Idle ------------------------------> Connecting -----------> Ready
-///    ^ ^                                  ^      |                 |
-///    | '------ farewell of the server ----|------|-----------------|
-///    |                                    |      | failed          | lost
-///    |                  time is over and  |      v                 |
-///    |                  somebody wants it '- BackingOff <----------'
-///    '- (nobody does: it stays BackingOff, which then holds nobody up)
-/// ```
-///
-/// `Closed` is reached from everywhere by [`Channel::close`](crate::Channel::close), and is left by nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChannelState {
-    /// No connection: none was wanted yet, or the server said farewell.
-    Idle,
-    /// A connection is being made.
-    Connecting,
-    /// Connected.
-    Ready,
-    /// The server could not be reached, or the connection was lost; the next attempt is made after 50 ms × 1.6ⁿ, at
-    /// most 5 seconds, or when the server asked for. Calls that do not wait for ready fail at once.
-    BackingOff,
-    /// Closed by [`Channel::close`](crate::Channel::close).
-    Closed,
-}
-
-/// A channel's states as they change; from [`Channel::state_changes`](crate::Channel::state_changes).
-#[derive(Debug)]
-pub struct StateChanges {
-    receiver: watch::Receiver<ChannelState>,
-    /// The state that was reported last.
-    reported: ChannelState,
-}
-
-impl StateChanges {
-    /// The state now.
-    #[must_use]
-    pub fn current(&self) -> ChannelState {
-        *self.receiver.borrow()
-    }
-
-    /// Waits until the state is another than the one reported last, which at first is the one when this was made. Of
-    /// states that pass faster than they are asked for, only the latest is reported. `None` once all handles of the
-    /// channel are gone.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it is ready, no change is missed.
-    pub async fn next(&mut self) -> Option<ChannelState> {
-        loop {
-            let now = *self.receiver.borrow_and_update();
-            if now != self.reported {
-                self.reported = now;
-                return Some(now);
-            }
-            self.receiver.changed().await.ok()?;
-        }
-    }
+    /// A call has been answered since the backoff last grew.
+    answered: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -158,7 +98,15 @@ impl Shared {
         let state =
             State { phase: Phase::Idle(None), backoff: Backoff::default(), attempts: 0, refused: None };
         let changed = watch::Sender::new(state.phase.public());
-        Self { endpoint: target.name(), target, config, options, state: Mutex::new(state), changed }
+        Self {
+            endpoint: target.name(),
+            target,
+            config,
+            options,
+            state: Mutex::new(state),
+            changed,
+            answered: AtomicBool::new(false),
+        }
     }
 }
 
@@ -179,6 +127,9 @@ impl Shared {
     ///
     /// Why there is none, as far as `wish` does not wait for a better time.
     pub(crate) async fn ready(self: &Arc<Self>, wish: &mut Wish) -> Result<Arc<ClientConnection>, IpcError> {
+        if let Found::Ready(connection) = self.find(wish) {
+            return Ok(connection);
+        }
         loop {
             let mut changes = self.changed.subscribe();
             match self.find(wish) {
@@ -252,16 +203,24 @@ impl Shared {
             }
             Err(refused) => {
                 tracing::debug!(endpoint = %self.endpoint, error = %refused.error, "cannot connect");
-                let next = state.backoff.next(refused.retry_after_ms);
+                let next = self.backoff(&mut state).next(refused.retry_after_ms);
                 state.refused = Some(Arc::new(refused));
                 self.set(&mut state, Phase::Idle(Some(next)));
             }
         }
     }
 
+    /// The backoff, which an answer since it was last asked for has started over.
+    fn backoff<'a>(&self, state: &'a mut State) -> &'a mut Backoff {
+        if self.answered.swap(false, Ordering::Relaxed) {
+            state.backoff.reset();
+        }
+        &mut state.backoff
+    }
+
     /// A call has been answered: the server is well.
     pub(crate) fn note_answer(&self) {
-        lock(&self.state).backoff.reset();
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// `connection` takes no calls any more. After a graceful farewell the next is made at once.
@@ -281,7 +240,7 @@ impl Shared {
         let phase = if graceful && retry_after_ms == 0 {
             Phase::Idle(None)
         } else {
-            Phase::Idle(Some(state.backoff.after_loss(since, retry_after_ms)))
+            Phase::Idle(Some(self.backoff(&mut state).after_loss(since, retry_after_ms)))
         };
         self.set(&mut state, phase);
     }
@@ -300,6 +259,13 @@ impl Shared {
         let receiver = self.changed.subscribe();
         let reported = *receiver.borrow();
         StateChanges { receiver, reported }
+    }
+
+    pub(crate) fn tables(&self) -> Option<(usize, usize)> {
+        match &lock(&self.state).phase {
+            Phase::Ready(connection, _) => Some(connection.tables()),
+            _ => None,
+        }
     }
 
     pub(crate) fn peer_info(&self) -> Option<PeerInfo> {
@@ -351,7 +317,7 @@ impl Shared {
 
     /// How long a call that was not processed waits before it is tried again.
     pub(crate) fn retry_at(&self) -> Instant {
-        lock(&self.state).backoff.next(0)
+        self.backoff(&mut lock(&self.state)).next(0)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Lost {
     pub(crate) cause: Arc<IpcError>,
     /// Whether the server can have seen the request.
     pub(crate) sent: bool,
+    /// Headers or an item of the answer have arrived.
+    pub(crate) begun: bool,
 }
 
 /// The state of a call on this side of the connection.
@@ -139,15 +141,16 @@ impl CallState {
         lock(&self.inner).push(Waiting { message, cost: 0 });
     }
 
+    /// The one message of the answer and its end, together.
+    pub(crate) fn put_answer(&self, message: Bytes) {
+        let mut inner = lock(&self.inner);
+        inner.push(Waiting { message, cost: 0 });
+        inner.end(End::Closed(Close::default()));
+    }
+
     /// The end of what the peer sends. The first end holds, but a cancellation overrules a `HalfClose`.
     pub(crate) fn put_end(&self, end: End) {
-        let mut inner = lock(&self.inner);
-        if matches!(&inner.end, None | Some(End::HalfClosed)) {
-            inner.end = Some(end);
-            wake(&mut inner.reader);
-            wake(&mut inner.sender);
-            wake(&mut inner.canceller);
-        }
+        lock(&self.inner).end(end);
     }
 
     /// Permission to send more.
@@ -240,6 +243,12 @@ impl CallState {
         lock(&self.inner).answered
     }
 
+    /// Whether the peer wants nothing more of this side, or this side has given the call up.
+    pub(crate) fn is_over(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.abandoned || !matches!(&inner.end, None | Some(End::HalfClosed))
+    }
+
     /// Whether nobody waits for the call any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         lock(&self.inner).abandoned
@@ -247,6 +256,15 @@ impl CallState {
 }
 
 impl Inner {
+    fn end(&mut self, end: End) {
+        if matches!(&self.end, None | Some(End::HalfClosed)) {
+            self.end = Some(end);
+            wake(&mut self.reader);
+            wake(&mut self.sender);
+            wake(&mut self.canceller);
+        }
+    }
+
     fn push(&mut self, item: Waiting) {
         if self.end.is_some() || self.abandoned {
             return;

@@ -11,17 +11,22 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::Connection;
+use super::clock::Clock;
 use super::writer::{Class, Flushed, Writer};
 use crate::error::IpcError;
-use crate::frame::FrameCodec;
+use crate::frame::{FrameCodec, READ_STEP};
 use crate::status::{Code, Status};
+use crate::wire::hot::{self, Hot};
 use crate::wire::{self, Body, Envelope, GoAway, Nonce};
 
 /// How long a side that has said its last waits for the peer to read it (wire protocol, section 8).
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// The most that one read makes room for ahead of any frame.
+const MAX_READ_STEP: usize = 256 * 1024;
 
 pub(crate) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
 
@@ -33,6 +38,13 @@ pub(crate) trait Side: Send + Unpin + 'static {
     ///
     /// The peer broke the protocol; the status becomes the `GoAway`.
     fn on_call(&mut self, call_id: u64, body: Body) -> Result<(), Status>;
+
+    /// As [`on_call`](Self::on_call), for the two bodies that most traffic is made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_call`](Self::on_call).
+    fn on_hot(&mut self, call_id: u64, hot: Hot) -> Result<(), Status>;
 
     /// The peer goes away, or says that it will.
     ///
@@ -92,22 +104,10 @@ pub(crate) struct Driver<S> {
     connection: Arc<Connection>,
     input: BoxedRead,
     buffer: BytesMut,
+    /// What the next read makes room for.
+    read_step: usize,
     codec: FrameCodec,
     clock: Clock,
-}
-
-/// When something last happened, and when to look again.
-struct Clock {
-    read_timeout: Duration,
-    write_timeout: Duration,
-    last_read: Instant,
-    pinged: bool,
-    frame_began: Option<Instant>,
-    /// Since when, and at which offset, a write makes no progress.
-    blocked: Option<(Instant, u64)>,
-    /// Since when writing has failed and only what has already arrived is read.
-    write_failed: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
 }
 
 impl<S: Side> Driver<S> {
@@ -115,7 +115,7 @@ impl<S: Side> Driver<S> {
     pub(crate) fn new(side: S, connection: Arc<Connection>, input: BoxedRead, buffer: BytesMut) -> Self {
         let codec = FrameCodec::new(connection.variant, connection.max_frame_bytes);
         let clock = Clock::new(connection.read_timeout, connection.write_timeout);
-        Self { side, connection, input, buffer, codec, clock }
+        Self { side, connection, input, buffer, read_step: READ_STEP, codec, clock }
     }
 
     /// Runs the connection to its end.
@@ -142,6 +142,10 @@ impl<S: Side> Driver<S> {
             };
             // After the frames: the last of them may be what the end waited for.
             if let Poll::Ready(ending) = self.side.poll_end(cx) {
+                return Poll::Ready(ending);
+            }
+            // A peer that never pauses keeps this from its timer, but each read has told the time.
+            if let Some(ending) = self.clock.expired(self.clock.last_read) {
                 return Poll::Ready(ending);
             }
             if taken > 1 {
@@ -182,14 +186,14 @@ impl<S: Side> Driver<S> {
     fn take_frames(&mut self) -> Result<usize, Ending> {
         let mut taken = 0;
         while !self.connection.writer.is_reply_bound() {
-            match self
-                .codec
-                .decode_frame(&mut self.buffer)
-                .and_then(|frame| frame.map(wire::decode).transpose())
-            {
-                Ok(Some(envelope)) => {
+            match self.codec.decode_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
                     taken += 1;
-                    self.on_envelope(envelope)?;
+                    self.clock.frame_began = None;
+                    match hot::recognise(&frame) {
+                        Some((id, hot)) => self.side.on_hot(id, hot).map_err(Ending::breach)?,
+                        None => self.on_envelope(wire::decode(frame).map_err(Ending::frame)?)?,
+                    }
                 }
                 Ok(None) => {
                     self.clock.note_buffer(self.buffer.is_empty());
@@ -205,7 +209,6 @@ impl<S: Side> Driver<S> {
 
     fn on_envelope(&mut self, envelope: Envelope) -> Result<(), Ending> {
         let Envelope { call_id, body } = envelope;
-        self.clock.frame_began = None;
         let Some(body) = body else { return Ok(()) };
         if body.is_about_connection() != (call_id == 0) {
             let what = if call_id == 0 { "without a call id" } else { "with a call id" };
@@ -229,7 +232,8 @@ impl<S: Side> Driver<S> {
             self.clock.last_read = Instant::now();
             return Poll::Pending;
         }
-        self.codec.reserve(&mut self.buffer);
+        self.codec.reserve(&mut self.buffer, self.read_step);
+        let room = self.buffer.capacity() - self.buffer.len();
         match ready!(poll_read_buf(&mut self.input, cx, &mut self.buffer)) {
             Ok(0) => {
                 if !self.buffer.is_empty() {
@@ -238,8 +242,14 @@ impl<S: Side> Driver<S> {
                 }
                 Poll::Ready(Err(Ending::silent(IpcError::PeerClosed)))
             }
-            Ok(_) => {
+            Ok(read) => {
                 self.clock.note_read();
+                // A peer that fills the room gets more of it, one that says little holds little.
+                if read == room {
+                    self.read_step = (self.read_step * 2).min(MAX_READ_STEP);
+                } else if read < self.read_step / 8 {
+                    self.read_step = (self.read_step / 2).max(READ_STEP);
+                }
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(Ending::silent(error.into()))),
@@ -260,95 +270,6 @@ impl<S: Side> Driver<S> {
         }
         Poll::Ready(())
     }
-}
-
-impl Clock {
-    fn new(read_timeout: Duration, write_timeout: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            read_timeout,
-            write_timeout,
-            last_read: now,
-            pinged: false,
-            frame_began: None,
-            blocked: None,
-            write_failed: None,
-            sleep: Box::pin(tokio::time::sleep_until(later(now, read_timeout / 3))),
-        }
-    }
-
-    fn note_read(&mut self) {
-        self.last_read = Instant::now();
-        self.pinged = false;
-    }
-
-    fn note_buffer(&mut self, empty: bool) {
-        if empty {
-            self.frame_began = None;
-        } else {
-            self.frame_began.get_or_insert(self.last_read);
-        }
-    }
-
-    fn note_write(&mut self, flushed: Flushed, written: u64) {
-        match (flushed, self.blocked) {
-            (Flushed::Done | Flushed::Unfinished, _) => self.blocked = None,
-            (Flushed::Blocked, Some((_, at))) if at == written => {}
-            (Flushed::Blocked, _) => self.blocked = Some((Instant::now(), written)),
-        }
-    }
-
-    fn ping_at(&self) -> Instant {
-        later(self.last_read, self.read_timeout / 3)
-    }
-
-    fn ping_is_due(&self, now: Instant) -> bool {
-        !self.pinged && now >= self.ping_at()
-    }
-
-    fn silence_at(&self) -> Instant {
-        later(self.last_read, self.read_timeout)
-    }
-
-    fn due(&self) -> Instant {
-        let quiet = if self.pinged { self.silence_at() } else { self.ping_at() };
-        let frame = self.frame_began.map(|began| later(began, self.read_timeout));
-        let write = self.blocked.map(|(since, _)| later(since, self.write_timeout));
-        let failed = self.write_failed.map(|since| later(since, LINGER));
-        [frame, write, failed].into_iter().flatten().fold(quiet, Instant::min)
-    }
-
-    fn expired(&self, now: Instant) -> Option<Ending> {
-        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= later(since, limit));
-        if passed(self.write_failed, LINGER) {
-            return Some(Ending::silent(IpcError::PeerClosed));
-        }
-        if passed(self.blocked.map(|(since, _)| since), self.write_timeout) {
-            let words = format!("no write progress for {} ms", self.write_timeout.as_millis());
-            return Some(Ending::silent(IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words))));
-        }
-        if passed(self.frame_began, self.read_timeout) {
-            let words = format!("a frame was not complete within {} ms", self.read_timeout.as_millis());
-            return Some(Ending { cause: IpcError::Timeout, ..timed_out(words) });
-        }
-        if now >= self.silence_at() {
-            return Some(timed_out(format!("nothing arrived for {} ms", self.read_timeout.as_millis())));
-        }
-        None
-    }
-}
-
-fn timed_out(words: String) -> Ending {
-    Ending {
-        cause: IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words.clone())),
-        go_away: Some(Box::new(Status::deadline_exceeded(words))),
-    }
-}
-
-/// An instant that far ahead; a duration beyond the clock is as good as a year.
-pub(crate) fn later(instant: Instant, duration: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_hours(365 * 24);
-    instant.checked_add(duration).unwrap_or(instant + YEAR)
 }
 
 /// Writes what waits, ends the own half, and discards input until the peer ends its half, 1 s at most, so

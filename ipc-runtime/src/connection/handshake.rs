@@ -134,7 +134,7 @@ pub(crate) async fn read_first(
         if let Some(frame) = codec.decode_frame(buffer).map_err(Ending::frame)? {
             return first_body(wire::decode(frame).map_err(Ending::frame)?);
         }
-        codec.reserve(buffer);
+        codec.reserve(buffer, MIN_MAX_FRAME_BYTES);
         match tokio::time::timeout_at(deadline, input.read_buf(buffer)).await {
             Ok(Ok(0)) => return Err(Ending::silent(IpcError::PeerClosed)),
             Ok(Ok(_)) => {}

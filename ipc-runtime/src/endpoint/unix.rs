@@ -252,6 +252,8 @@ async fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, Ipc
         let held = rustix::fs::fstat(&file).map_err(|error| fail(error.into()))?;
         let named = rustix::fs::statat(directory, &file_name, AtFlags::SYMLINK_NOFOLLOW);
         if named.is_ok_and(|named| identity(&named) == identity(&held)) {
+            // Without its rights, which a umask may have taken, the next server could not open it.
+            rustix::fs::fchmod(&file, Mode::from(LOCK_MODE)).map_err(|error| fail(error.into()))?;
             let said = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             said.map_err(fail)?;
             return Ok(file);
@@ -322,4 +324,54 @@ fn kind_of(found: &Stat) -> &'static str {
 
 fn binding(path: &Path, error: &io::Error, remedy: &str) -> IpcError {
     IpcError::Io(io::Error::new(error.kind(), format!("binding {}: {error}; {remedy}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Binds at a place of which something is changed meanwhile.
+    async fn bound_with(mode: u32, meanwhile: impl FnOnce(&Path)) -> Result<(), String> {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("own/server.sock");
+        let mut place = Place::prepare(path.to_str().unwrap(), Access::Private).await.unwrap();
+        meanwhile(path.parent().unwrap());
+        let _listener = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let bound = place.bound().map_err(|error| error.to_string().replace(path.to_str().unwrap(), "PATH"));
+        drop(place);
+        // What was not checked is not taken for ours.
+        assert_eq!(path.exists(), bound.is_err());
+        bound
+    }
+
+    #[tokio::test]
+    async fn what_was_bound_is_checked() {
+        bound_with(0o600, |_| {}).await.unwrap();
+        // Rights that the umask took away are given back; none that should not be there are let pass.
+        bound_with(0o200, |_| {}).await.unwrap();
+        assert_eq!(
+            bound_with(0o622, |_| {}).await.unwrap_err(),
+            format!(
+                "binding PATH: mode 622, owner {}; something has changed the socket while it was bound",
+                rustix::process::geteuid().as_raw()
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_exchanged_while_binding_is_noticed() {
+        let exchange = |directory: &Path| {
+            std::fs::rename(directory, directory.with_extension("moved")).unwrap();
+            std::fs::create_dir(directory).unwrap();
+        };
+        assert_eq!(
+            bound_with(0o600, exchange).await.unwrap_err(),
+            "binding PATH: No such file or directory (os error 2); the directory was exchanged while binding; check \
+             who may write above it"
+        );
+    }
 }

@@ -28,8 +28,8 @@ const MAX_FAREWELLS: usize = 64;
 /// What a client that is refused for want of room is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Connections that nobody has looked at yet; while there are so many, no more are accepted. In a flood there would be
-/// ever more of their tasks, and those of served clients would have to wait behind them.
+/// Connections that nobody has looked at yet; while there are so many, no more are accepted. In a flood their tasks would
+/// pile up otherwise, and those of served clients would have to wait behind them.
 const MAX_NEWCOMERS: usize = 16;
 
 /// How many there are of what a server has a limit for.

@@ -23,6 +23,7 @@ use crate::layer::Path;
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::Status;
+use crate::wire::hot::Hot;
 use crate::wire::{self, Body, GoAway, Open};
 
 /// A connection of a client, past the Hellos.
@@ -97,6 +98,10 @@ impl ServerConnection {
                 Ok(())
             })
             .await;
+        if let Err(Refusal::Ended) = sent {
+            // Nobody can be told, but it counts no longer.
+            self.remove(id);
+        }
         self.wake_if_drained();
         match sent {
             Err(Refusal::Frame(error)) => Err(error),
@@ -111,6 +116,11 @@ impl ServerConnection {
             self.connection.writer.flush();
             self.wake_if_drained();
         }
+    }
+
+    /// How many calls there are on the connection.
+    pub(crate) fn running(&self) -> usize {
+        lock(&self.calls).running.len()
     }
 
     fn calls_contains(&self, id: u64) -> bool {
@@ -228,7 +238,7 @@ impl ServerSide {
         drop(calls);
         // They stay on the books until their handlers have really ended.
         for state in running {
-            state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent: true }));
+            state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent: true, begun: false }));
         }
     }
 }
@@ -264,6 +274,12 @@ impl Side for ServerSide {
             }
             _ => Ok(()),
         }
+    }
+
+    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
+        let Hot::Item(message) = hot else { return Err(Status::internal("Close from a client")) };
+        let Some(state) = lock(&self.connection.calls).running.get(&id).cloned() else { return Ok(()) };
+        state.put_item(message)
     }
 
     fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending> {

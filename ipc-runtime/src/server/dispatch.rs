@@ -17,7 +17,8 @@ use super::calls::ServerConnection;
 use super::reply::{self, Reply, Streamed};
 use crate::connection::call::{CallState, End, Next};
 use crate::deadline;
-use crate::layer::{self, CallContext, Layers, Path};
+use crate::layer::run;
+use crate::layer::{CallContext, Layers, Path};
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::request::{Request, Response};
@@ -104,7 +105,7 @@ impl ServerCall {
                 }
                 let (layers, context) = around.context(metadata, deadline);
                 // Boxed, so that calls without layers stay small.
-                Box::pin(layer::run_single(&layers, context, make)).await
+                Box::pin(run::single(&layers, context, make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;
@@ -131,7 +132,7 @@ impl ServerCall {
                 }
                 let (layers, context) = around.context(metadata, deadline);
                 // Boxed, so that calls without layers stay small.
-                Box::pin(layer::run_single(&layers, context, make)).await
+                Box::pin(run::single(&layers, context, make)).await
             };
             let outcome = slot.watch(deadline, work).await;
             slot.answer(outcome).await;

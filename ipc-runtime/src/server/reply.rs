@@ -14,7 +14,8 @@ use prost::{DecodeError, Message};
 use super::calls::ServerConnection;
 use crate::connection::call::CallState;
 use crate::connection::writer::{Class, Refusal};
-use crate::layer::{self, CallContext, Layers};
+use crate::layer::run;
+use crate::layer::{CallContext, Layers};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
@@ -139,7 +140,7 @@ where
         (Some(_), true) => {
             Err(Status::internal("a layer answered a call whose answer had been streamed already"))
         }
-        (None, false) => Err(layer::unanswered()),
+        (None, false) => Err(run::unanswered()),
         (None, true) => Ok(Streamed(call.into_response_metadata().1)),
         (Some(answer), false) => {
             let (begin, trailers) = call.into_response_metadata();

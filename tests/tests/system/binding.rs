@@ -1,4 +1,4 @@
-//! Issue 4, promise 1: one server for a path, and nothing at it that is not ours is touched.
+//! One server for a path, and nothing at it that is not ours is touched.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -159,11 +159,13 @@ async fn a_server_that_takes_no_lock_is_not_displaced_either() {
     assert_eq!(std::io::Read::read(&mut asked, &mut [0; 1]).expect("its end"), 0);
 }
 
+type Make = fn(&Path);
+
 #[tokio::test]
 async fn what_is_no_socket_is_refused_untouched() {
     let there =
         |kind: &str| format!("there is a {kind} at this path; move it away or choose another endpoint_path");
-    let make: [(&str, fn(&Path)); 5] = [
+    let make: [(&str, Make); 5] = [
         ("regular file", |path| fs::write(path, "keep").expect("a file")),
         ("directory", |path| fs::create_dir(path).expect("a directory")),
         ("symbolic link", |path| symlink("/nowhere/at/all", path).expect("a link")),

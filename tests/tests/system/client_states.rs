@@ -1,4 +1,4 @@
-//! Issue 4, promise 5: where a channel stands, when calls wait, and what errors say.
+//! Where a channel stands, when calls wait, and what errors say.
 
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};

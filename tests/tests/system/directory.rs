@@ -1,4 +1,4 @@
-//! Issue 4, promise 2: the socket's directory, its mode, its name.
+//! The socket's directory, its mode, its name.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -52,7 +52,9 @@ async fn a_missing_directory_is_made_for_the_own_user_alone() {
 #[tokio::test]
 async fn modes_are_right_whatever_the_umask() {
     let (_directory, root) = temporary();
-    for umask in ["0", "022", "077", "0777"] {
+    // Only root can use a directory that is made without any rights, to give it some.
+    let none = if can_be_others() { &["0777"][..] } else { &[] };
+    for umask in ["0", "022", "077"].iter().chain(none) {
         for (kind, options, expected) in [
             ("private", &[][..], [0o700, 0o700, 0o600]),
             ("open", &["--allow-uid", "7"][..], [0o711, 0o711, 0o666]),
@@ -96,12 +98,19 @@ async fn nobody_else_could_connect_at_any_instant_whatever_the_umask() {
     for umask in ["0", "077", "0777"] {
         let (_directory, root) = temporary();
         let path = root.join("server.sock");
-        let watched = watch(path.clone());
-        let args = ["--umask", umask, "flicker", path.to_str().expect("text"), "500"];
-        let mut server = Actor::start(args);
-        server.says("done").await;
-        server.finish().await;
-        let mut seen = watched();
+        let mut seen = Vec::new();
+        // On a loaded machine the watcher may have slept through a round.
+        for _ in 0..50 {
+            let watched = watch(path.clone());
+            let args = ["--umask", umask, "flicker", path.to_str().expect("text"), "500"];
+            let mut server = Actor::start(args);
+            server.says("done").await;
+            server.finish().await;
+            seen = watched();
+            if !seen.is_empty() {
+                break;
+            }
+        }
         seen.sort_unstable();
         // Less than 0600 is what the umask 0777 leaves for a moment.
         let fine = seen == [0o600] || umask == "0777" && seen.iter().all(|mode| [0, 0o600].contains(mode));

@@ -1,4 +1,4 @@
-//! Issue 4, promise 4: connections that say nothing, say it slowly, or come in floods; too few descriptors; a full
+//! Connections that say nothing, say it slowly, or come in floods; too few descriptors; a full
 //! queue of waiting connections.
 
 use std::collections::VecDeque;
@@ -103,7 +103,7 @@ async fn a_flood_of_connections_is_not_noticed_by_served_clients() {
         let (mut kept, mut connections) = (VecDeque::new(), 0);
         // Until it has not been noticed often enough, unless it has been.
         let deadline = Instant::now() + Duration::from_secs(30);
-        while (connections < 2000 || calls.load(Ordering::Relaxed) < 200) && Instant::now() < deadline {
+        while (connections < 10_000 || calls.load(Ordering::Relaxed) < 200) && Instant::now() < deadline {
             // Some stay, most go at once.
             kept.push_back(UnixStream::connect(&path).expect("a queue that moves on"));
             connections += 1;
@@ -138,7 +138,7 @@ async fn without_descriptors_accepting_neither_spins_nor_stops() {
     let mut server = Actor::of(command().args(args).stdin(Stdio::piped()).stderr(Stdio::piped()));
     server.says("ready").await;
     let mut log = server.log();
-    let served = Served::start(&config).await;
+    let client = Served::start(&config).await;
     // More than it has descriptors, and no more than wait in its queue.
     let connect = |_| UnixStream::connect(&config.endpoint_path).expect("room in the queue");
     let flood: Vec<_> = (0..80).map(connect).collect();
@@ -146,11 +146,11 @@ async fn without_descriptors_accepting_neither_spins_nor_stops() {
     while !is_attempt(&soon("the first failure", log.next_line()).await.expect("text").expect("a log")) {}
 
     // The served client does not notice.
-    let before = served.calls.load(Ordering::Relaxed);
-    while served.calls.load(Ordering::Relaxed) < before + 100 {
+    let before = client.calls.load(Ordering::Relaxed);
+    while client.calls.load(Ordering::Relaxed) < before + 100 {
         tokio::task::yield_now().await;
     }
-    served.stop().await;
+    client.stop().await;
 
     let (begun, before) = (Instant::now(), cpu_time(server.pid));
     let mut attempts = 0;
@@ -160,7 +160,7 @@ async fn without_descriptors_accepting_neither_spins_nor_stops() {
         attempts += u32::from(is_attempt(&line.expect("text").expect("a log")));
     }
     assert!((1..50).contains(&attempts), "{attempts} attempts in a second");
-    let spent = cpu_time(server.pid) - before;
+    let spent = cpu_time(server.pid).saturating_sub(before);
     assert!(spent < Duration::from_millis(100), "{spent:?} of a processor to wait");
 
     drop(flood);
@@ -250,7 +250,7 @@ async fn refused_clients_are_told_to_come_back_and_do() {
     );
     assert_eq!((error.code(), error.request_sent()), (Code::ResourceExhausted, false));
     let waiting = channel.clone();
-    let waiting = tokio::spawn(async move { waiting.wait_until_ready(Duration::from_secs(60)).await });
+    let waiting = tokio::spawn(async move { waiting.wait_until_ready(Duration::from_mins(1)).await });
     for state in [ChannelState::Connecting, ChannelState::BackingOff] {
         assert_eq!(soon("a state", states.next()).await, Some(state));
     }

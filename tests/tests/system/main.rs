@@ -2,7 +2,9 @@
 //! a time. `README.md` maps each rule to its test.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the functions around tests are tests, too")]
 
+mod activation;
 mod actors;
 mod binding;
 mod calls;
@@ -13,7 +15,14 @@ mod directory;
 mod ending;
 mod frames;
 mod hello;
+mod ledger;
+mod legacy;
+mod limits;
 mod load;
 mod messages;
 mod peers;
 mod race;
+mod reconnect;
+mod retry;
+mod schema;
+mod tables;

@@ -1,4 +1,4 @@
-//! Issue 4, promise 3: who may connect, and to whom.
+//! Who may connect, and to whom.
 
 use ipc_runtime::{Channel, Code, IpcConfig, Server};
 use ipc_tests::actor::{ActorClient, ActorServer, Caller, Handlers, Nothing};

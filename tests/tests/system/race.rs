@@ -1,4 +1,4 @@
-//! Issue 4, promise 1: twenty servers that all want one path, a thousand times.
+//! Twenty servers that all want one path, a thousand times.
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;

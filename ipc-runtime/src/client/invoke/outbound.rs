@@ -60,7 +60,7 @@ impl Lane {
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
         self.state.put_end(End::Cancelled(status));
-        self.connection.connection.send(Class::Control, self.id, Body::Cancel(Empty {}));
+        self.connection.cancel(self.id);
     }
 }
 
@@ -169,10 +169,18 @@ where
         let connection = &lane.connection.connection;
         let mut length = 0;
         loop {
+            let mut over = false;
             let appended = connection.writer.append(Class::Call, |buffer, _| {
-                length = connection.encoder.put_item(buffer, lane.id, item)?;
+                // Asked here, so that no item follows the Cancel of a call that is dropped meanwhile.
+                over = lane.state.is_over();
+                if !over {
+                    length = connection.encoder.put_item(buffer, lane.id, item)?;
+                }
                 Ok(())
             });
+            if over {
+                return Ok(false);
+            }
             match appended {
                 Ok(_) => break,
                 Err(Refusal::Full) => {

@@ -15,7 +15,7 @@ use crate::client::channel::Channel;
 use crate::codegen::Method;
 use crate::connection::call::{End, Next};
 use crate::error::IpcError;
-use crate::layer;
+use crate::layer::run;
 use crate::metadata::Metadata;
 use crate::request::{Request, Response};
 use crate::status::Status;
@@ -66,7 +66,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            Box::pin(layer::run_streaming(self.layers(), context(metadata), make)).await
+            Box::pin(run::streaming(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -110,7 +110,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            Box::pin(layer::run_single(self.layers(), context(metadata), make)).await
+            Box::pin(run::single(self.layers(), context(metadata), make)).await
         })
         .await
     }
@@ -160,7 +160,7 @@ impl Channel {
             if self.layers().is_empty() {
                 return make(metadata).await;
             }
-            Box::pin(layer::run_streaming(self.layers(), context(metadata), make)).await
+            Box::pin(run::streaming(self.layers(), context(metadata), make)).await
         })
         .await
     }

@@ -53,6 +53,7 @@ mod unix {
                 "serve-activated" => server::serve_activated(args).await,
                 "flicker" => server::flicker(args).await,
                 "serve-and-list-descriptors" => server::list_descriptors(args).await,
+                "take-and-list-descriptors" => server::take_and_list_descriptors(args).await,
                 "race" => race::run(args).await,
                 "call" => client::call(args).await,
                 "listen" => client::listen(args).await,

@@ -23,7 +23,7 @@ async fn told_to_stop() {
 }
 
 /// `serve ENDPOINT [--allow-uid UID] [--allow-gid GID] [--connections N] [--ledger FILE] [--log]`: serves
-/// until its input ends. Says `ready` or `error …`, and `stopped`. Logs to its error output, if asked to.
+/// until its input ends. Says `ready` or `error …`, `holding N` for a call that is held long, and `stopped`. Logs to its error output, if asked to.
 pub(crate) async fn serve(mut args: Args) -> Outcome {
     let mut config = IpcConfig { endpoint_path: next(&mut args)?, ..IpcConfig::default() };
     let mut handlers = Handlers::default();
@@ -42,7 +42,10 @@ pub(crate) async fn serve(mut args: Args) -> Outcome {
             "--connections" => config.max_connections = next(&mut args)?,
             "--ledger" => {
                 let path: String = next(&mut args)?;
-                handlers = Handlers::with_ledger(OpenOptions::new().create(true).append(true).open(path)?);
+                handlers = Handlers::with_ledger(
+                    OpenOptions::new().create(true).append(true).open(path)?,
+                    |number| say(format_args!("holding {number}")),
+                );
             }
             _ => return Err(format!("no such option: {option}").into()),
         }
@@ -93,9 +96,24 @@ pub(crate) async fn list_descriptors(mut args: Args) -> Outcome {
     let serving = tokio::spawn(server.serve());
     let channel = Channel::connect(&config).await?;
     say(std::fs::read_dir("/dev/fd")?.count());
-    let child = tokio::process::Command::new("/bin/sh").args(["-c", "echo /dev/fd/*"]).output().await?;
-    say(String::from_utf8(child.stdout)?.trim());
+    say(child_descriptors().await?);
     drop(channel);
     serving.abort();
+    Ok(())
+}
+
+/// The descriptors of a program that is started here.
+async fn child_descriptors() -> Result<String, Box<dyn Error>> {
+    let child = tokio::process::Command::new("/bin/sh").args(["-c", "echo /dev/fd/*"]).output().await?;
+    Ok(String::from_utf8(child.stdout)?.trim().to_owned())
+}
+
+/// `take-and-list-descriptors`: takes the socket that it is given as by systemd, and says which descriptors a program has
+/// that it starts.
+pub(crate) async fn take_and_list_descriptors(_: Args) -> Outcome {
+    #[cfg(target_os = "linux")]
+    let _server =
+        Server::from_activation(builder(Handlers::default()), &IpcConfig::default())?.ok_or("no socket")?;
+    say(child_descriptors().await?);
     Ok(())
 }

@@ -22,8 +22,8 @@ async fn a_stream_that_the_client_does_not_read_stalls_itself_alone() {
         let echoed = soon("a unary call", client.echo(text(size * 1000))).await.unwrap();
         assert_eq!(echoed.into_inner(), text(size * 1000));
     }
-    let mut read = client.count(sizes()).await.unwrap().into_inner();
-    assert_eq!(count(&mut read).await, 100);
+    let mut another = client.count(sizes()).await.unwrap().into_inner();
+    assert_eq!(count(&mut another).await, 100);
     for mut stream in unread {
         assert_eq!(count(&mut stream).await, 100);
     }
