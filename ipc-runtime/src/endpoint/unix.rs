@@ -253,7 +253,7 @@ async fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, Ipc
         let named = rustix::fs::statat(directory, &file_name, AtFlags::SYMLINK_NOFOLLOW);
         if named.is_ok_and(|named| identity(&named) == identity(&held)) {
             // Without its rights, which a umask may have taken, the next server could not open it.
-            rustix::fs::fchmod(&file, Mode::from(LOCK_MODE)).map_err(|error| fail(error.into()))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(LOCK_MODE)).map_err(|error| fail(error.into()))?;
             let said = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             said.map_err(fail)?;
             return Ok(file);
