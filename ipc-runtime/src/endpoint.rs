@@ -39,7 +39,7 @@ impl Access {
 
     /// The mode of a directory that is made: others may pass through, not look.
     #[cfg_attr(windows, expect(dead_code, reason = "pipes have no directory"))]
-    pub(crate) const fn directory_mode(self) -> u32 {
+    pub(crate) const fn directory_mode(self) -> u16 {
         match self {
             Self::Private => 0o700,
             Self::Open => 0o711,

@@ -23,6 +23,9 @@ pub struct PeerInfo {
     pub uid: Option<u32>,
     /// The effective group id; supplementary groups are not told. `None` on Windows.
     pub gid: Option<u32>,
+    /// On Windows' clients: the security identifier of the user to whom the server's pipe belongs, such as `S-1-5-18`.
+    /// `None` on servers, whose pipe admits their own user alone, and on Unix.
+    pub sid: Option<String>,
     /// The application's own version, as the peer gives it; may be empty.
     pub version: String,
     /// On clients: drawn by the server when it started, so another value means that it was started again.
@@ -121,7 +124,13 @@ impl Policy {
         if is_own(peer) || self.rules.iter().any(|rule| rule(peer)) {
             return Ok(());
         }
-        tracing::warn!(pid = peer.pid, uid = peer.uid, gid = peer.gid, "a peer is not allowed");
+        tracing::warn!(
+            pid = peer.pid,
+            uid = peer.uid,
+            gid = peer.gid,
+            sid = peer.sid,
+            "a peer is not allowed"
+        );
         Err(Status::permission_denied("this user may not connect"))
     }
 }
@@ -132,31 +141,29 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// Whether the peer is the same user or root. Where the system tells no user (Windows), the pipe's own security
-/// has judged already.
+/// Whether the peer is the same user or root.
 #[cfg(unix)]
 fn is_own(peer: &PeerInfo) -> bool {
     peer.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
 }
 
-#[cfg(not(unix))]
+/// Whether the server's pipe belongs to the same user, to the system or the administrators. Of a server's clients no
+/// user is told: the pipe's access list has judged already.
+#[cfg(windows)]
 fn is_own(peer: &PeerInfo) -> bool {
-    peer.uid.is_none()
+    peer.sid.as_deref().is_none_or(crate::transport::is_trusted)
 }
 
 /// This process, for connections within it.
 pub(crate) fn this_process() -> PeerInfo {
-    let mut peer = PeerInfo { pid: Some(std::process::id()), ..PeerInfo::default() };
-    #[cfg(unix)]
-    {
-        peer.uid = Some(rustix::process::geteuid().as_raw());
-        peer.gid = Some(rustix::process::getegid().as_raw());
+    PeerInfo {
+        pid: Some(std::process::id()),
+        #[cfg(unix)]
+        uid: Some(rustix::process::geteuid().as_raw()),
+        #[cfg(unix)]
+        gid: Some(rustix::process::getegid().as_raw()),
+        ..PeerInfo::default()
     }
-    #[cfg(not(unix))]
-    {
-        peer.uid = None;
-    }
-    peer
 }
 
 #[cfg(all(test, unix))]
@@ -178,6 +185,29 @@ mod tests {
         assert_eq!(refused, Status::permission_denied("this user may not connect"));
         assert!(policy.check(&PeerInfo::default()).is_err());
         policy.allow(|peer| peer.gid == Some(7));
+        policy.check(&other).unwrap();
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    fn owner(sid: &str) -> PeerInfo {
+        PeerInfo { sid: Some(sid.to_owned()), ..PeerInfo::default() }
+    }
+
+    #[test]
+    fn pipes_of_the_own_user_and_the_system_pass_and_others_need_a_rule() {
+        let other = owner("S-1-5-21-1-2-3-1001");
+        let mut policy = Policy::default();
+        policy.check(&this_process()).unwrap();
+        policy.check(&owner(crate::transport::current_user().unwrap())).unwrap();
+        policy.check(&owner("S-1-5-18")).unwrap();
+        policy.check(&owner("S-1-5-32-544")).unwrap();
+        let refused = policy.check(&other).unwrap_err();
+        assert_eq!(refused, Status::permission_denied("this user may not connect"));
+        policy.allow(|peer| peer.sid.as_deref() == Some("S-1-5-21-1-2-3-1001"));
         policy.check(&other).unwrap();
     }
 }

@@ -101,7 +101,8 @@ impl ServerBuilder {
 
     /// Lets processes of this user connect, too. By default only the server's own user and root may: the kernel's word
     /// for who connects is checked before a byte is read. With any such rule the socket gets mode 0666, and a directory
-    /// that is made for it 0711, because the file system would keep them out otherwise.
+    /// that is made for it 0711, because the file system would keep them out otherwise. On Windows no rule lets anybody
+    /// else in: the pipe admits the server's own user alone.
     pub fn allow_uid(self, uid: u32) -> Self {
         self.allow(move |peer| peer.uid == Some(uid))
     }
@@ -130,6 +131,9 @@ impl ServerBuilder {
     /// socket, held until the server is dropped or the process ends, keeps a second server away, and under it a socket
     /// that nobody listens on any more is replaced. The socket has mode 0600 from the moment it exists, and is removed
     /// when the server is dropped.
+    ///
+    /// On Windows the pipe belongs to the server's user, admits this user alone, and only from this machine. It must be
+    /// the first of its name, so nobody else can have it meanwhile; the name goes with the last connection.
     ///
     /// # Errors
     ///

@@ -92,7 +92,9 @@ impl ChannelBuilder {
     }
 
     /// Also accepts a server that runs as this user. By default only one of the channel's own user or of root is: the
-    /// kernel's word for who listens is checked before anything is sent.
+    /// kernel's word for who listens is checked before anything is sent. On Windows that is the owner of the server's
+    /// pipe, `SYSTEM` and the administrators stand for root, and [`allow`](Self::allow) with
+    /// [`PeerInfo::sid`] admits others.
     pub fn allow_uid(self, uid: u32) -> Self {
         self.allow(move |peer| peer.uid == Some(uid))
     }

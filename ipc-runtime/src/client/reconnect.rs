@@ -118,7 +118,11 @@ impl Refused {
 
     /// What listens there is not whom this client takes for its server.
     fn of_stranger(peer: &PeerInfo) -> Self {
-        let user = peer.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
+        let user = match (peer.uid, &peer.sid) {
+            (Some(uid), _) => format!("user {uid}"),
+            (None, Some(sid)) => format!("user {sid}"),
+            (None, None) => "an unknown user".to_owned(),
+        };
         let words = format!("the server runs as {user}, which this client does not accept");
         let error = IpcError::Io(io::Error::new(io::ErrorKind::PermissionDenied, words));
         let remedy = "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid";

@@ -9,8 +9,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::fd::AsFd as _;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawMode, Stat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Pid;
 
 use super::Access;
@@ -19,7 +20,11 @@ use crate::error::IpcError;
 /// Room in `sockaddr_un.sun_path` before its closing NUL (unix(7); 104 bytes on macOS and the BSDs).
 const MAX_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
-const LOCK_MODE: u32 = 0o600;
+/// Whether a socket has its mode from the moment it exists. Elsewhere it gets it right after binding: meanwhile others
+/// may get into the queue of a socket in a directory that lets them pass, and their credentials keep them out.
+const BOUND_WITH_MODE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+const LOCK_MODE: RawMode = 0o600;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
@@ -62,7 +67,7 @@ pub(crate) struct Place {
     directory: OwnedFd,
     name: PathBuf,
     access: Access,
-    bound: Option<(u64, u64)>,
+    bound: Option<Identity>,
     // Released by the kernel when the process ends, however it ends.
     lock: File,
 }
@@ -98,13 +103,15 @@ impl Place {
     ///
     /// The socket is not where it should be, or others could connect to it.
     pub(crate) fn bound(&mut self) -> Result<(), IpcError> {
-        let wanted = u32::from(self.access.socket_mode());
+        let wanted = RawMode::from(self.access.socket_mode());
         let fail = |error: io::Error, what: &str| binding(&self.path, &error, what);
         let moved = "the directory was exchanged while binding; check who may write above it";
         let mut found = self.look().map_err(|error| fail(error, moved))?;
-        if mode(&found) != wanted && mode(&found) & !wanted == 0 {
-            // The umask has taken rights away; none was there that should not be.
-            rustix::fs::chmodat(&self.directory, &self.name, Mode::from(wanted), AtFlags::empty())
+        // The umask has taken rights away; none was there that should not be.
+        let narrowed = mode(&found) & !wanted == 0;
+        if mode(&found) != wanted && (narrowed || !BOUND_WITH_MODE) {
+            let mode = Mode::from_raw_mode(wanted);
+            rustix::fs::chmodat(&self.directory, &self.name, mode, AtFlags::empty())
                 .map_err(|error| fail(error.into(), "cannot set its mode"))?;
             found = self.look().map_err(|error| fail(error, moved))?;
         }
@@ -197,7 +204,7 @@ fn make_directory(directory: &Path, access: Access) -> Result<(), rustix::io::Er
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    let mode = Mode::from(access.directory_mode());
+    let mode = Mode::from_raw_mode(access.directory_mode().into());
     let mut outcome = rustix::fs::mkdir(directory, mode);
     if outcome == Err(rustix::io::Errno::NOENT)
         && let Some(above) = directory.parent()
@@ -227,7 +234,7 @@ async fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, Ipc
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from(LOCK_MODE));
+        let opened = rustix::fs::openat(directory, &file_name, flags, Mode::from_raw_mode(LOCK_MODE));
         let mut file = File::from(opened.map_err(|error| fail(error.into()))?);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -246,7 +253,7 @@ async fn lock(path: &Path, directory: &OwnedFd, name: &Path) -> Result<File, Ipc
         let named = rustix::fs::statat(directory, &file_name, AtFlags::SYMLINK_NOFOLLOW);
         if named.is_ok_and(|named| identity(&named) == identity(&held)) {
             // Without its rights, which a umask may have taken, the next server could not open it.
-            rustix::fs::fchmod(&file, Mode::from(LOCK_MODE)).map_err(|error| fail(error.into()))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(LOCK_MODE)).map_err(|error| fail(error.into()))?;
             let said = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             said.map_err(fail)?;
             return Ok(file);
@@ -276,8 +283,10 @@ fn taken(path: &Path, holder: Option<Pid>) -> IpcError {
 
 /// Whether somebody listens on a socket, found out without waiting.
 fn is_served(path: &Path) -> io::Result<bool> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Not with flags of the call, which macOS does not have.
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(socket.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(socket.as_fd(), true)?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
         Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
         Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(false),
@@ -293,12 +302,15 @@ fn is_ours(found: &Stat) -> bool {
     found.st_uid == rustix::process::geteuid().as_raw()
 }
 
-const fn mode(found: &Stat) -> u32 {
+const fn mode(found: &Stat) -> RawMode {
     found.st_mode & 0o7777
 }
 
-const fn identity(found: &Stat) -> (u64, u64) {
-    (found.st_dev, found.st_ino)
+/// Device and number of a file. Systems differ in how wide they are, and in the sign.
+type Identity = (i128, u64);
+
+fn identity(found: &Stat) -> Identity {
+    (found.st_dev.into(), found.st_ino)
 }
 
 fn kind_of(found: &Stat) -> &'static str {

@@ -2,16 +2,27 @@
 
 use super::Access;
 use crate::error::IpcError;
+use crate::transport::current_user;
 
 const PREFIX: &str = r"\\.\pipe\";
 
+/// Of the whole name, in UTF-16 (`CreateNamedPipeW`).
+const MAX_NAME_UNITS: usize = 256;
+
 pub(super) fn check(endpoint: &str) -> Result<(), IpcError> {
-    if endpoint.starts_with(PREFIX) && endpoint.len() > PREFIX.len() {
-        return Ok(());
+    let prefixed = endpoint.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    if !prefixed || endpoint.len() == PREFIX.len() {
+        return Err(IpcError::invalid_input(format!(
+            r"endpoint_path {endpoint:?} is no pipe name; use one such as \\.\pipe\my-app\server"
+        )));
     }
-    Err(IpcError::invalid_input(format!(
-        r"endpoint_path {endpoint:?} is no pipe name; use one such as \\.\pipe\my-app\server"
-    )))
+    let units = endpoint.encode_utf16().count();
+    if units > MAX_NAME_UNITS {
+        return Err(IpcError::invalid_input(format!(
+            "endpoint_path {endpoint:?} has {units} characters, a pipe name at most {MAX_NAME_UNITS}; use a shorter one"
+        )));
+    }
+    Ok(())
 }
 
 /// The default of an application's server.
@@ -19,10 +30,10 @@ pub(crate) fn default_path(app: &str, server: &str) -> String {
     format!(r"{PREFIX}{app}\{server}")
 }
 
-/// The default of a server that runs for one user.
+/// The default of a server that runs for one user, named by the security identifier: an environment variable could
+/// say anything.
 pub(crate) fn user_path(app: &str, server: &str) -> String {
-    let user = std::env::var("USERNAME").unwrap_or_default();
-    format!(r"{PREFIX}{app}-{user}\{server}")
+    format!(r"{PREFIX}{app}-{}\{server}", current_user().unwrap_or("unknown"))
 }
 
 /// What a listening server holds.
@@ -38,5 +49,30 @@ impl Place {
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "other platforms check the socket")]
     pub(crate) fn bound(&mut self) -> Result<(), IpcError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipe_names_are_taken_as_they_are_and_others_refused() {
+        check(r"\\.\pipe\my-app\server").unwrap();
+        check(r"\\.\PIPE\server").unwrap();
+        for name in ["server", r"\\.\pipe\", r"\\host\pipe\server", "/run/server.sock"] {
+            assert!(check(name).unwrap_err().to_string().contains("is no pipe name"), "{name}");
+        }
+        let name = |units: usize| format!("{PREFIX}{}", "\u{e4}".repeat(units - PREFIX.len()));
+        check(&name(256)).unwrap();
+        assert!(check(&name(257)).unwrap_err().to_string().contains("257 characters"));
+    }
+
+    #[test]
+    fn defaults_have_one_prefix_and_name_the_user_by_its_identifier() {
+        assert_eq!(default_path("app", "server"), r"\\.\pipe\app\server");
+        let user = current_user().unwrap();
+        assert!(user.starts_with("S-1-5-"), "{user}");
+        assert_eq!(user_path("app", "server"), format!(r"\\.\pipe\app-{user}\server"));
     }
 }
