@@ -102,6 +102,20 @@ impl Connection {
     /// Dropped before it is ready, nothing was appended.
     pub(crate) async fn send_call(
         &self,
+        write: impl FnMut(&mut BytesMut, u64) -> Result<(), IpcError>,
+    ) -> Result<u64, Refusal> {
+        let sent = self.append_call(write).await;
+        self.writer.flush();
+        sent
+    }
+
+    /// As [`send_call`](Self::send_call), but leaves the frame to a later flush, so that several leave together.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing was appended.
+    pub(crate) async fn append_call(
+        &self,
         mut write: impl FnMut(&mut BytesMut, u64) -> Result<(), IpcError>,
     ) -> Result<u64, Refusal> {
         loop {
@@ -111,10 +125,7 @@ impl Connection {
                     self.writer.flush();
                     self.writer.room().await;
                 }
-                other => {
-                    self.writer.flush();
-                    return other;
-                }
+                other => return other,
             }
         }
     }

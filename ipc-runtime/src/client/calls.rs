@@ -226,13 +226,18 @@ impl ClientSide {
         Self { connection, channel, retry_after_ms: 0, graceful: false }
     }
 
-    fn close(&self, id: u64, close: Close) {
+    /// Takes a call that has ended off the table and gives its slot back.
+    fn take(&self, id: u64) -> Option<Entry> {
         let mut table = lock(&self.connection.table);
-        let Some(entry) = table.calls.remove(&id) else { return };
+        let entry = table.calls.remove(&id)?;
         if !table.closed {
             self.connection.slots.add_permits(1);
         }
-        drop(table);
+        Some(entry)
+    }
+
+    fn close(&self, id: u64, close: Close) {
+        let Some(entry) = self.take(id) else { return };
         self.note_answer(close.not_processed);
         let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
         if succeeded && let Some(message) = &close.message {
@@ -249,12 +254,7 @@ impl ClientSide {
 
     /// A call that ended with a message and nothing else.
     fn answer(&self, id: u64, message: Bytes) {
-        let mut table = lock(&self.connection.table);
-        let Some(entry) = table.calls.remove(&id) else { return };
-        if !table.closed {
-            self.connection.slots.add_permits(1);
-        }
-        drop(table);
+        let Some(entry) = self.take(id) else { return };
         self.note_answer(false);
         entry.state.put_answer(message);
     }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use prost::encoding::{DecodeContext, WireType, skip_field};
 use prost::{DecodeError, Message};
@@ -96,22 +96,17 @@ impl Reply {
     async fn send_item(&self, item: &impl Message) -> Result<(), Status> {
         let connection = &self.owner.connection;
         let mut length = 0;
-        loop {
-            let appended = connection.writer.append(Class::Call, |buffer, _| {
-                length = connection.encoder.put_item(buffer, self.id, item)?;
-                Ok(())
-            });
-            match appended {
-                Ok(_) => break,
-                Err(Refusal::Full) => {
-                    connection.writer.flush();
-                    connection.writer.room().await;
-                }
-                Err(Refusal::Ended) => return Err(Status::unavailable("the connection has ended")),
-                Err(Refusal::Frame(error)) => return Err(error.into()),
+        let put = |buffer: &mut BytesMut, _| {
+            length = connection.encoder.put_item(buffer, self.id, item)?;
+            Ok(())
+        };
+        match connection.append_call(put).await {
+            Ok(_) => self.state.spend(length),
+            Err(Refusal::Frame(error)) => return Err(error.into()),
+            Err(Refusal::Ended | Refusal::Full) => {
+                return Err(Status::unavailable("the connection has ended"));
             }
         }
-        self.state.spend(length);
         Ok(())
     }
 }

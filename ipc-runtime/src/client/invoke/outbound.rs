@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use futures_core::Stream;
 use prost::Message;
 
@@ -167,29 +168,19 @@ where
     async fn send_next(&mut self, lane: &Lane) -> Result<bool, IpcError> {
         let Some(item) = self.held.get(self.sent) else { return Ok(true) };
         let connection = &lane.connection.connection;
-        let mut length = 0;
-        loop {
-            let mut over = false;
-            let appended = connection.writer.append(Class::Call, |buffer, _| {
-                // Asked here, so that no item follows the Cancel of a call that is dropped meanwhile.
-                over = lane.state.is_over();
-                if !over {
-                    length = connection.encoder.put_item(buffer, lane.id, item)?;
-                }
-                Ok(())
-            });
-            if over {
-                return Ok(false);
+        let (mut length, mut over) = (0, false);
+        let put = |buffer: &mut BytesMut, _| {
+            // Asked here, so that no item follows the Cancel of a call that is dropped meanwhile.
+            over = lane.state.is_over();
+            if !over {
+                length = connection.encoder.put_item(buffer, lane.id, item)?;
             }
-            match appended {
-                Ok(_) => break,
-                Err(Refusal::Full) => {
-                    connection.writer.flush();
-                    connection.writer.room().await;
-                }
-                Err(Refusal::Ended) => return Ok(false),
-                Err(Refusal::Frame(error)) => return Err(error),
-            }
+            Ok(())
+        };
+        match connection.append_call(put).await {
+            Ok(_) if !over => {}
+            Err(Refusal::Frame(error)) => return Err(error),
+            Ok(_) | Err(Refusal::Ended | Refusal::Full) => return Ok(false),
         }
         lane.state.spend(length);
         self.sent += 1;
