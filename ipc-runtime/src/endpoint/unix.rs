@@ -33,6 +33,11 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How often a socket is asked whether a server listens on it, the pauses between growing from [`PAUSE`] to twice each
+/// time (254 ms in all): a server that has just ended, and released its lock, may still listen for a moment, as the
+/// kernel closes one descriptor after the other, and a child that it was starting has copies until its exec.
+const ASKED: u32 = 8;
+
 pub(super) fn check(endpoint: &str) -> Result<(), IpcError> {
     if endpoint.len() > MAX_PATH_BYTES {
         return Err(IpcError::invalid_input(format!(
@@ -93,7 +98,7 @@ impl Place {
         let directory = open_directory(&path, parent, access)?;
         let lock = lock(&path, &directory, &name).await?;
         let place = Self { path, directory, name, access, bound: None, lock };
-        place.clear()?;
+        place.clear().await?;
         Ok(place)
     }
 
@@ -130,8 +135,19 @@ impl Place {
         Ok(rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
+    /// Whether somebody listens there and goes on listening.
+    async fn is_served(&self) -> io::Result<bool> {
+        for pause in (0..ASKED - 1).map(|asked| PAUSE * (1 << asked)) {
+            if !is_served(&self.path)? {
+                return Ok(false);
+            }
+            tokio::time::sleep(pause).await;
+        }
+        is_served(&self.path)
+    }
+
     /// Removes what is at the place if it is a socket of ours without a server. The lock is held.
-    fn clear(&self) -> Result<(), IpcError> {
+    async fn clear(&self) -> Result<(), IpcError> {
         let refuse =
             |kind, words: &str, remedy| Err(binding(&self.path, &io::Error::new(kind, words), remedy));
         let found = match self.look() {
@@ -151,7 +167,9 @@ impl Place {
             let words = format!("there is a socket of user {}", found.st_uid);
             return refuse(io::ErrorKind::PermissionDenied, &words, "have its owner remove it");
         }
-        if is_served(&self.path)
+        if self
+            .is_served()
+            .await
             .map_err(|error| binding(&self.path, &error, "cannot tell whether it is served"))?
         {
             let words = "a program listens there that does not take the lock";
@@ -281,7 +299,7 @@ fn taken(path: &Path, holder: Option<Pid>) -> IpcError {
     binding(path, &error, "stop it or choose another endpoint_path")
 }
 
-/// Whether somebody listens on a socket, found out without waiting.
+/// Whether somebody listens on a socket now.
 fn is_served(path: &Path) -> io::Result<bool> {
     // Not with flags of the call, which macOS does not have.
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
