@@ -2,6 +2,7 @@
 //!
 //! It knows frames, call ids and credit. It must not know methods, services, or why anybody calls.
 
+pub(crate) mod alarm;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod driver;
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
+use self::alarm::Alarm;
 use self::handshake::Agreed;
 use self::writer::{BoxedWrite, Class, Refusal, Writer};
 use crate::config::Crc32Variant;
@@ -35,6 +38,7 @@ pub(crate) struct Connection {
     /// The credit each call starts with: what this side gives and what it gets.
     pub(crate) window: u64,
     pub(crate) peer_window: u64,
+    pub(crate) alarm: Alarm,
     nonce: AtomicU64,
 }
 
@@ -49,12 +53,13 @@ impl Connection {
             write_timeout: agreed.write_timeout,
             window: agreed.window,
             peer_window: agreed.peer_window,
+            alarm: Alarm::new(),
             nonce: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn call_state(&self) -> call::CallState {
-        call::CallState::new(self.window, self.peer_window)
+    pub(crate) fn call_state(&self, deadline: Option<Instant>) -> call::CallState {
+        call::CallState::new(self.window, self.peer_window, deadline)
     }
 
     pub(crate) fn next_nonce(&self) -> u64 {

@@ -3,8 +3,6 @@
 //! A layer sees a [`CallContext`] and runs the [`Next`]; what a call's messages are it does not know. Where no
 //! layer is set, none of this is touched.
 
-pub(crate) mod run;
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -19,7 +17,7 @@ use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::Status;
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a layer knows of a call, and may change.
 #[derive(Debug)]
@@ -333,4 +331,8 @@ impl<E> fmt::Debug for Next<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Next").field("layers", &self.layers.len()).finish_non_exhaustive()
     }
+}
+
+pub(crate) fn unanswered() -> Status {
+    Status::internal("a layer neither answered the call nor ran what comes next")
 }

@@ -23,6 +23,14 @@ pub(crate) enum Timeout {
     After(Duration),
 }
 
+/// How a client wants a call to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Timeout,
+    pub(crate) wait_for_ready: Option<bool>,
+    pub(crate) inherits_deadline: bool,
+}
+
 /// A message on its way to the server, or in the hands of a handler.
 ///
 /// A client may pass a bare message wherever a `Request` is asked for:
@@ -39,9 +47,7 @@ pub(crate) enum Timeout {
 pub struct Request<T> {
     message: T,
     metadata: Metadata,
-    pub(crate) timeout: Timeout,
-    pub(crate) wait_for_ready: Option<bool>,
-    pub(crate) inherits_deadline: bool,
+    options: CallOptions,
     deadline: Option<Instant>,
     peer: Option<Arc<PeerInfo>>,
 }
@@ -52,9 +58,7 @@ impl<T> Request<T> {
         Self {
             message,
             metadata: Metadata::new(),
-            timeout: Timeout::Default,
-            wait_for_ready: None,
-            inherits_deadline: true,
+            options: CallOptions { timeout: Timeout::Default, wait_for_ready: None, inherits_deadline: true },
             deadline: None,
             peer: None,
         }
@@ -98,7 +102,7 @@ impl<T> Request<T> {
     /// answer. The clock starts when the call's future is first polled. Default: `read_timeout_ms` for unary
     /// calls, none for streaming ones. Inside a handler, the handler's own deadline holds as well.
     pub const fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = Timeout::After(timeout);
+        self.options.timeout = Timeout::After(timeout);
     }
 
     /// As [`set_timeout`](Self::set_timeout).
@@ -111,7 +115,7 @@ impl<T> Request<T> {
     /// Gives the call as long as it takes.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
-        self.timeout = Timeout::Never;
+        self.options.timeout = Timeout::Never;
         self
     }
 
@@ -119,7 +123,7 @@ impl<T> Request<T> {
     /// one attempt (`false`). Default: what the channel says.
     #[must_use]
     pub fn with_wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = Some(wait);
+        self.options.wait_for_ready = Some(wait);
         self
     }
 
@@ -127,7 +131,7 @@ impl<T> Request<T> {
     /// handler, in the handler's own task, is over when the handler's own caller stops waiting.
     #[must_use]
     pub fn without_inherited_deadline(mut self) -> Self {
-        self.inherits_deadline = false;
+        self.options.inherits_deadline = false;
         self
     }
 
@@ -144,13 +148,13 @@ impl<T> Request<T> {
 
     /// The same request around another message.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Request<U> {
-        let Self { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer } = self;
-        let message = change(message);
-        Request { message, metadata, timeout, wait_for_ready, inherits_deadline, deadline, peer }
+        let Self { message, metadata, options, deadline, peer } = self;
+        Request { message: change(message), metadata, options, deadline, peer }
     }
 
-    pub(crate) fn into_parts(self) -> (Metadata, T) {
-        (self.metadata, self.message)
+    /// What goes before the message, which stays.
+    pub(crate) fn take_head(&mut self) -> (Metadata, CallOptions) {
+        (std::mem::take(&mut self.metadata), self.options)
     }
 }
 

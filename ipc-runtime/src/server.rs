@@ -5,9 +5,11 @@ pub(crate) mod accept;
 mod adopt;
 pub(crate) mod calls;
 pub(crate) mod dispatch;
+mod layered;
 pub(crate) mod reply;
 pub(crate) mod router;
 mod shutdown;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

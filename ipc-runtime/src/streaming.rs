@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use prost::{DecodeError, Message};
-use tokio::time::{Instant, Sleep};
 
 use crate::client::calls::ClientCall;
 use crate::client::invoke::lost_error;
@@ -49,6 +48,8 @@ pub struct Streaming<T> {
 
 enum Source<T> {
     Client(Box<Answers>, Decode<T>),
+    /// What a client's layer has answered.
+    Layer(VecDeque<Bytes>, Decode<T>),
     Server(Incoming, Decode<T>),
     Made(Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>),
     Ended,
@@ -57,10 +58,9 @@ enum Source<T> {
 type Decode<T> = fn(Bytes) -> Result<T, DecodeError>;
 
 /// What a client keeps of a call that streams its answer.
-struct Answers {
+pub(crate) struct Answers {
     call: ClientCall,
     first: Option<Next>,
-    deadline: Option<Pin<Box<Sleep>>>,
     endpoint: Arc<str>,
 }
 
@@ -127,6 +127,11 @@ impl<T> Streaming<T> {
                 Ok(None) => Ok(None),
                 Err(status) => Err(status),
             },
+            Source::Layer(messages, decode) => messages
+                .pop_front()
+                .map(*decode)
+                .transpose()
+                .map_err(|error| Status::internal(format!("a layer's answer does not decode: {error}"))),
             Source::Made(stream) => ready!(stream.as_mut().poll_next(cx)).transpose(),
             Source::Ended => Ok(None),
         };
@@ -138,14 +143,12 @@ impl<T> Streaming<T> {
 }
 
 impl<T: Message + Default> Streaming<T> {
-    pub(crate) fn of_client(
-        call: ClientCall,
-        first: Option<Next>,
-        deadline: Option<Instant>,
-        endpoint: Arc<str>,
-    ) -> Self {
-        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        Self::new(Source::Client(Box::new(Answers { call, first, deadline, endpoint }), T::decode))
+    pub(crate) fn of_client(answers: Box<Answers>) -> Self {
+        Self::new(Source::Client(answers, T::decode))
+    }
+
+    pub(crate) fn of_layer(messages: VecDeque<Bytes>) -> Self {
+        Self::new(Source::Layer(messages, T::decode))
     }
 
     pub(crate) fn of_server(incoming: Incoming) -> Self {
@@ -159,12 +162,15 @@ enum Answer {
 }
 
 impl Answers {
+    pub(crate) const fn new(call: ClientCall, first: Option<Next>, endpoint: Arc<str>) -> Self {
+        Self { call, first, endpoint }
+    }
+
+    pub(crate) const fn call(&self) -> &ClientCall {
+        &self.call
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(IpcError::Timeout.into()));
-        }
         loop {
             let next = match self.first.take() {
                 Some(next) => next,
@@ -181,7 +187,9 @@ impl Answers {
 
     fn end(&self, end: End) -> Result<Metadata, Status> {
         match end {
-            End::Closed(Close { status, trailers, .. }) => {
+            End::Answered => Ok(Metadata::new()),
+            End::Closed(close) => {
+                let Close { status, trailers, .. } = *close;
                 let trailers = wire::metadata(trailers);
                 if let Some(why) = trailers.first_bad_key() {
                     return Err(Status::internal(format!("the server sent bad metadata: {why}")));
@@ -193,9 +201,10 @@ impl Answers {
                     _ => Ok(trailers),
                 }
             }
-            End::Cancelled(status) => Err(status),
+            End::Cancelled(status) => Err(*status),
+            End::Expired => Err(IpcError::Timeout.into()),
             End::Lost(lost) => Err(lost_error(&self.endpoint, &lost).into()),
-            End::HalfClosed => Err(Status::internal("a server does not half-close")),
+            End::HalfClosed | End::Over => Err(Status::internal("a server does not half-close")),
         }
     }
 }

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use prost::Message;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::connection::Connection;
-use crate::connection::call::{CallState, End, Lost, Next};
+use crate::connection::call::{self, CallState, End, Lost, Next};
 use crate::connection::driver::{Ending, Side};
 use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
@@ -21,7 +20,7 @@ use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::{Code, Status};
-use crate::wire::encode::OpenParts;
+use crate::wire::encode::{Encode, OpenParts};
 use crate::wire::hot::Hot;
 use crate::wire::{self, Body, Close, Empty, GoAway, Hello};
 
@@ -69,6 +68,13 @@ pub(crate) enum OpenError {
     Expired,
 }
 
+/// A call that was opened.
+struct Opened {
+    call: ClientCall,
+    /// Its deadline is the next one that the driver must look at.
+    sooner: bool,
+}
+
 /// What a request is sent with, whichever connection it goes to.
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
@@ -105,16 +111,39 @@ impl ClientConnection {
         self.connection.writer.wake_driver();
     }
 
-    /// Opens a call: waits for a free slot and for room to write. `message` is the whole request; without it
-    /// items follow.
+    /// Opens a call if there is a free slot and room to write; `None` where it must wait for either. `message` is the
+    /// whole request; without it items follow.
+    pub(crate) fn try_open(
+        self: &Arc<Self>,
+        head: &Head<'_>,
+        message: Option<&dyn Encode>,
+    ) -> Result<Option<ClientCall>, OpenError> {
+        let slot = match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(TryAcquireError::NoPermits) => return Ok(None),
+            Err(TryAcquireError::Closed) => return Err(OpenError::Closed),
+        };
+        let mut opened = None;
+        let sent = self.connection.writer.append(Class::Call, |buffer, offset| {
+            opened = Some(self.write_open(buffer, offset, head, message)?);
+            Ok(())
+        });
+        self.connection.writer.flush();
+        if let Err(Refusal::Full) = sent {
+            return Ok(None);
+        }
+        self.opened(slot, sent, opened).map(Some)
+    }
+
+    /// Opens a call: waits for a free slot and for room to write.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready, no call was opened.
-    pub(crate) async fn open<M: Message>(
+    pub(crate) async fn open(
         self: &Arc<Self>,
         head: &Head<'_>,
-        message: Option<&M>,
+        message: Option<&dyn Encode>,
     ) -> Result<ClientCall, OpenError> {
         if self.max_concurrent_calls == 0 {
             let status =
@@ -130,11 +159,23 @@ impl ClientConnection {
                 Ok(())
             })
             .await;
+        self.opened(slot, sent, opened)
+    }
+
+    fn opened(
+        &self,
+        slot: SemaphorePermit<'_>,
+        sent: Result<u64, Refusal>,
+        opened: Option<Result<Opened, OpenError>>,
+    ) -> Result<ClientCall, OpenError> {
         match (sent, opened) {
-            (Ok(_), Some(Ok(call))) => {
+            (Ok(_), Some(Ok(opened))) => {
                 // The call holds the slot now, until its Close arrives.
                 slot.forget();
-                Ok(call)
+                if opened.sooner {
+                    self.connection.writer.wake_driver();
+                }
+                Ok(opened.call)
             }
             (_, Some(Err(error))) => Err(error),
             (Err(Refusal::Frame(error)), _) => Err(OpenError::Failed(error)),
@@ -142,13 +183,13 @@ impl ClientConnection {
         }
     }
 
-    fn write_open<M: Message>(
+    fn write_open(
         self: &Arc<Self>,
         buffer: &mut BytesMut,
         offset: u64,
         head: &Head<'_>,
-        message: Option<&M>,
-    ) -> Result<Result<ClientCall, OpenError>, IpcError> {
+        message: Option<&dyn Encode>,
+    ) -> Result<Result<Opened, OpenError>, IpcError> {
         let Some(timeout_us) = remaining_us(head.deadline) else { return Ok(Err(OpenError::Expired)) };
         let mut table = lock(&self.table);
         if table.closed {
@@ -159,12 +200,13 @@ impl ClientConnection {
         let open = OpenParts { method: head.method, timeout_us, metadata: head.metadata, message };
         self.connection.encoder.put_open(buffer, id, &open)?;
         table.last_opened = id;
-        let state = Arc::new(self.connection.call_state());
+        let state = Arc::new(self.connection.call_state(head.deadline));
         let open_end = offset + (buffer.len() - before) as u64;
         table
             .calls
             .insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false, cancelled: false });
-        Ok(Ok(ClientCall { connection: Arc::clone(self), id, state }))
+        let sooner = self.connection.alarm.set(head.deadline);
+        Ok(Ok(Opened { call: ClientCall { connection: Arc::clone(self), id, state }, sooner }))
     }
 
     /// Cancels a call that nobody waits for any more, unless it is over.
@@ -243,7 +285,7 @@ impl ClientSide {
         if succeeded && let Some(message) = &close.message {
             entry.state.put_free(message.clone());
         }
-        entry.state.put_end(End::Closed(close));
+        entry.state.put_end(End::Closed(Box::new(close)));
     }
 
     fn note_answer(&self, not_processed: bool) {
@@ -340,6 +382,12 @@ impl Side for ClientSide {
             channel.on_lost(&self.connection, true, self.retry_after_ms, &cause);
         }
         Ok(())
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let table = lock(&self.connection.table);
+        let calls = table.calls.values().map(|entry| &entry.state);
+        call::expire(calls, now, &self.connection.connection.alarm);
     }
 
     fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<Ending> {

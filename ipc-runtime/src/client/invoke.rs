@@ -1,93 +1,71 @@
 //! One call from beginning to end: its deadline, its connections, and what may be repeated.
 //!
 //! The four kinds of call in terms of [`ClientCall`]s. It decides by the protocol's table (section 9); how
-//! connections are made and frames written is below it.
+//! connections are made and frames written is below it. Messages are bytes here, so that all this is compiled once.
 
+mod kinds;
 mod outbound;
 mod streaming;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
+use self::outbound::Outbound;
+use self::streaming::while_sending;
 use super::calls::{ClientCall, ClientConnection, Head, OpenError};
-use super::channel::Channel;
 use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
 use crate::connection::call::{End, Lost, Next};
 use crate::connection::clock::later;
 use crate::deadline;
 use crate::error::{Failure, IpcError};
-use crate::layer::run;
-use crate::layer::{CallContext, Path};
 use crate::metadata::Metadata;
-use crate::request::{Request, Response, Timeout};
+use crate::request::{CallOptions, Response, Timeout};
 use crate::status::{Code, Status};
+use crate::wire::encode::Encode;
 use crate::wire::{self, Close};
 
 /// A call is written to at most this many connections.
 const MAX_ATTEMPTS: u32 = 3;
 
-impl Channel {
-    /// A call with one message each way.
-    ///
-    /// # Errors
-    ///
-    /// What the server answered, or why there is no answer.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the call; the server's handler is dropped as well.
-    pub async fn unary<Q, R>(&self, method: Method, request: Request<Q>) -> Result<Response<R>, IpcError>
-    where
-        Q: Message,
-        R: Message + Default,
-    {
-        let shared = self.shared();
-        let mut call = Invocation::new(shared, method, &request, shared.unary_timeout());
-        let (metadata, message) = request.into_parts();
-        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(method, metadata, deadline);
-        let make = |metadata| async move {
-            loop {
-                let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
-                match single_answer(&open).await {
-                    Ok(response) => return Ok(response),
-                    Err(unanswered) => call.may_repeat(unanswered, true).await?,
-                }
-            }
-        };
-        within(shared, deadline, &progress, async {
-            if self.layers().is_empty() {
-                return make(metadata).await;
-            }
-            Box::pin(run::single(self.layers(), context(metadata), make)).await
-        })
-        .await
-    }
-}
-
 /// What a call keeps across the connections it is tried on.
-struct Invocation {
-    shared: Arc<Shared>,
+struct Invocation<'a> {
+    shared: &'a Arc<Shared>,
     method: Method,
     deadline: Option<Instant>,
     wish: Wish,
     attempts: u32,
-    progress: Arc<Progress>,
+    /// The request is on its way, on some connection.
+    sent: bool,
     /// An earlier attempt may have been processed: its request was written and never answered.
     perhaps_processed: bool,
-    /// The last connection the call was sent on.
-    connection: Option<Arc<ClientConnection>>,
 }
 
-/// How far a call has come, for the error when its deadline passes.
-#[derive(Debug, Default)]
-struct Progress {
-    sent: AtomicBool,
+/// What a call sends.
+enum Sending<'a> {
+    Message(&'a dyn Encode),
+    Stream(Outbound),
+}
+
+impl Sending<'_> {
+    const fn message(&self) -> Option<&dyn Encode> {
+        match self {
+            Self::Message(message) => Some(*message),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Whether everything sent so far can be sent again; if so, makes ready for that.
+    const fn rewind(&mut self) -> bool {
+        match self {
+            Self::Message(_) => true,
+            Self::Stream(outbound) => outbound.rewind(),
+        }
+    }
 }
 
 /// Why a call that was opened has no answer.
@@ -95,64 +73,132 @@ enum Unanswered {
     Lost(Lost),
     /// The server closed the call with an error.
     Refused {
-        status: Status,
+        status: Box<Status>,
         not_processed: bool,
     },
+    Expired,
     /// Something else, that no repetition mends.
     Failed(IpcError),
 }
 
-impl Invocation {
-    fn new<T>(shared: &Arc<Shared>, method: Method, request: &Request<T>, default: Option<Duration>) -> Self {
-        let timeout = match request.timeout {
+impl<'a> Invocation<'a> {
+    fn new(shared: &'a Arc<Shared>, method: Method, options: CallOptions, default: Option<Duration>) -> Self {
+        let timeout = match options.timeout {
             Timeout::Default => default,
             Timeout::Never => None,
             Timeout::After(timeout) => Some(timeout),
         };
         Self {
-            shared: Arc::clone(shared),
+            shared,
             method,
             deadline: deadline::within(
                 timeout.map(|timeout| later(Instant::now(), timeout)),
-                request.inherits_deadline,
+                options.inherits_deadline,
             ),
-            wish: Wish::new(request.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
+            wish: Wish::new(options.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
             attempts: 0,
-            progress: Arc::default(),
+            sent: false,
             perhaps_processed: false,
-            connection: None,
         }
     }
 
-    /// Opens the call on a connection; `None` if that closed before anything was written, and another one must
-    /// be found.
-    async fn open<M: Message>(
+    /// Makes the call, more than once where that is safe, until `read` has what it waits for.
+    async fn run<T>(
         &mut self,
         metadata: &Metadata,
-        message: Option<&M>,
-    ) -> Result<Option<ClientCall>, IpcError> {
-        let connection = self.shared.ready(&mut self.wish).await.map_err(|error| self.confess(error))?;
-        let head = Head { method: self.method.path(), metadata, deadline: self.deadline };
-        match connection.open(&head, message).await {
-            Ok(call) => {
-                self.attempts += 1;
-                self.progress.sent.store(true, Ordering::Relaxed);
-                self.connection = Some(connection);
-                Ok(Some(call))
+        sending: &mut Sending<'_>,
+        read: impl AsyncFn(&ClientCall) -> Result<T, Unanswered>,
+    ) -> Result<(ClientCall, T), IpcError> {
+        loop {
+            let call = match self.try_open(metadata, sending.message())? {
+                Some(call) => call,
+                // Boxed, as all that seldom happens, so that the usual call is small.
+                None => Box::pin(self.open(metadata, sending.message())).await?,
+            };
+            self.attempts += 1;
+            self.sent = true;
+            let answer = match sending {
+                Sending::Message(_) => read(&call).await,
+                Sending::Stream(outbound) => {
+                    Box::pin(while_sending(self.shared, &call, outbound, read(&call))).await
+                }
+            };
+            match answer {
+                Ok(answer) => return Ok((call, answer)),
+                Err(unanswered) => {
+                    let repeatable = sending.rewind();
+                    Box::pin(self.may_repeat(unanswered, repeatable, &call.connection)).await?;
+                }
             }
+        }
+    }
+
+    /// Opens the call at once; `None` where it must wait for something.
+    fn try_open(
+        &mut self,
+        metadata: &Metadata,
+        message: Option<&dyn Encode>,
+    ) -> Result<Option<ClientCall>, IpcError> {
+        let Some(connection) = self.shared.current() else { return Ok(None) };
+        match connection.try_open(&self.head(metadata), message) {
+            Ok(call) => Ok(call),
             Err(OpenError::Closed) => {
                 self.wish.again();
                 Ok(None)
             }
-            Err(OpenError::Failed(error)) => Err(self.confess(error)),
-            // The deadline's own timer is about to say the same.
-            Err(OpenError::Expired) => std::future::pending().await,
+            Err(error) => Err(self.unopened(error)),
         }
+    }
+
+    /// Opens the call once there is a connection, with a free slot, and with room.
+    async fn open(
+        &mut self,
+        metadata: &Metadata,
+        message: Option<&dyn Encode>,
+    ) -> Result<ClientCall, IpcError> {
+        let head = self.head(metadata);
+        let opening = async {
+            loop {
+                let connection = self.shared.ready(&mut self.wish).await.map_err(OpenError::Failed)?;
+                match connection.open(&head, message).await {
+                    Err(OpenError::Closed) => self.wish.again(),
+                    opened => return opened,
+                }
+            }
+        };
+        let opened = match head.deadline {
+            None => opening.await,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(OpenError::Expired))
+            }
+        };
+        opened.map_err(|error| self.unopened(error))
+    }
+
+    const fn head<'h>(&self, metadata: &'h Metadata) -> Head<'h> {
+        Head { method: self.method.path(), metadata, deadline: self.deadline }
+    }
+
+    fn unopened(&self, error: OpenError) -> IpcError {
+        match error {
+            OpenError::Failed(error) => self.confess(error),
+            OpenError::Expired | OpenError::Closed => self.late(),
+        }
+    }
+
+    /// The error of a call whose deadline has passed.
+    fn late(&self) -> IpcError {
+        if self.sent { IpcError::Timeout } else { self.shared.never_ready() }
     }
 
     /// Returns where the call may be sent again, once it is time to; `repeatable` says whether its whole
     /// request is still at hand.
-    async fn may_repeat(&mut self, unanswered: Unanswered, repeatable: bool) -> Result<(), IpcError> {
+    async fn may_repeat(
+        &mut self,
+        unanswered: Unanswered,
+        repeatable: bool,
+        connection: &ClientConnection,
+    ) -> Result<(), IpcError> {
         let may = repeatable && self.attempts < MAX_ATTEMPTS;
         let error = match unanswered {
             Unanswered::Lost(lost) => {
@@ -167,19 +213,32 @@ impl Invocation {
             Unanswered::Refused { status, not_processed: true } => {
                 if may && status.code() == Code::Unavailable {
                     self.wish_again();
-                    tokio::time::sleep_until(self.shared.retry_at()).await;
-                    return Ok(());
+                    return self.wait_until(self.shared.retry_at()).await;
                 }
-                IpcError::Status(self.explain(status).not_processed())
+                IpcError::Status(self.explain(*status, connection).not_processed())
             }
-            Unanswered::Refused { status, not_processed: false } => IpcError::Status(status),
+            Unanswered::Refused { status, not_processed: false } => IpcError::Status(*status),
+            Unanswered::Expired => IpcError::Timeout,
             Unanswered::Failed(error) => error,
         };
         Err(self.confess(error))
     }
 
+    async fn wait_until(&self, instant: Instant) -> Result<(), IpcError> {
+        match self.deadline {
+            Some(deadline) if deadline < instant => {
+                tokio::time::sleep_until(deadline).await;
+                Err(self.late())
+            }
+            _ => {
+                tokio::time::sleep_until(instant).await;
+                Ok(())
+            }
+        }
+    }
+
     fn wish_again(&mut self) {
-        self.progress.sent.store(self.perhaps_processed, Ordering::Relaxed);
+        self.sent = self.perhaps_processed;
         self.wish.again();
     }
 
@@ -205,10 +264,8 @@ impl Invocation {
     }
 
     /// An answer that the method is unknown says so if the server was built from another schema.
-    fn explain(&self, status: Status) -> Status {
-        let peer = self.connection.as_ref().map(|connection| &connection.peer);
-        let theirs = peer.and_then(|peer| peer.fingerprint(self.method.service()));
-        match theirs {
+    fn explain(&self, status: Status, connection: &ClientConnection) -> Status {
+        match connection.peer.fingerprint(self.method.service()) {
             Some(theirs)
                 if status.code() == Code::Unimplemented
                     && self.method.fingerprint() != 0
@@ -244,11 +301,6 @@ pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
     failure.into_error(std::io::ErrorKind::ConnectionReset)
 }
 
-/// What the layers of a call are told of it.
-fn call_context(method: Method, metadata: Metadata, deadline: Option<Instant>) -> CallContext {
-    CallContext::new(Path::Static(method.path()), metadata, deadline, None)
-}
-
 impl Shared {
     fn unary_timeout(&self) -> Option<Duration> {
         match self.options.unary_timeout {
@@ -266,23 +318,21 @@ impl Shared {
     }
 }
 
-/// Runs `work` until it is done or the deadline passes.
-async fn within<T>(
-    shared: &Arc<Shared>,
-    deadline: Option<Instant>,
-    progress: &Progress,
-    work: impl Future<Output = Result<T, IpcError>>,
-) -> Result<T, IpcError> {
-    let Some(deadline) = deadline else { return work.await };
-    match tokio::time::timeout_at(deadline, work).await {
-        Ok(result) => result,
-        Err(_) if progress.sent.load(Ordering::Relaxed) => Err(IpcError::Timeout),
-        Err(_) => Err(shared.never_ready()),
+/// An answer of one message.
+struct Answer {
+    metadata: Metadata,
+    message: Bytes,
+    trailers: Metadata,
+}
+
+impl Answer {
+    fn decode<R: Message + Default>(self) -> Result<Response<R>, IpcError> {
+        Ok(Response::received(R::decode(self.message)?, self.metadata, self.trailers))
     }
 }
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.
-async fn single_answer<R: Message + Default>(call: &ClientCall) -> Result<Response<R>, Unanswered> {
+async fn single_answer(call: &ClientCall) -> Result<Answer, Unanswered> {
     let (mut metadata, mut message) = (Metadata::new(), None);
     loop {
         match call.next().await {
@@ -292,6 +342,10 @@ async fn single_answer<R: Message + Default>(call: &ClientCall) -> Result<Respon
             Next::End(end) => {
                 let close = closed(end)?;
                 let Some(message) = message else { return Err(wrong_count("no message")) };
+                let Some(close) = close else {
+                    check_keys(&metadata).map_err(Unanswered::Failed)?;
+                    return Ok(Answer { metadata, message, trailers: Metadata::new() });
+                };
                 if metadata.is_empty() {
                     metadata = wire::metadata(close.headers);
                 }
@@ -299,23 +353,24 @@ async fn single_answer<R: Message + Default>(call: &ClientCall) -> Result<Respon
                 for part in [&metadata, &trailers] {
                     check_keys(part).map_err(Unanswered::Failed)?;
                 }
-                let message = R::decode(message).map_err(|error| Unanswered::Failed(error.into()))?;
-                return Ok(Response::received(message, metadata, trailers));
+                return Ok(Answer { metadata, message, trailers });
             }
         }
     }
 }
 
-/// The server's `Close`, if it is a success.
-fn closed(end: End) -> Result<Close, Unanswered> {
+/// The server's `Close` if it is a success; `None` where that says nothing.
+fn closed(end: End) -> Result<Option<Box<Close>>, Unanswered> {
     match end {
+        End::Answered => Ok(None),
         End::Closed(mut close) => match close.status.take() {
-            Some(status) if status.code != Code::Ok as i32 => Err(refused(status, close)),
-            _ => Ok(close),
+            Some(status) if status.code != Code::Ok as i32 => Err(refused(status, *close)),
+            _ => Ok(Some(close)),
         },
         End::Lost(lost) => Err(Unanswered::Lost(lost)),
-        End::Cancelled(status) => Err(Unanswered::Failed(IpcError::Status(status))),
-        End::HalfClosed => Err(Unanswered::Failed(IpcError::PeerClosed)),
+        End::Cancelled(status) => Err(Unanswered::Failed(IpcError::Status(*status))),
+        End::Expired => Err(Unanswered::Expired),
+        End::HalfClosed | End::Over => Err(Unanswered::Failed(IpcError::PeerClosed)),
     }
 }
 
@@ -326,7 +381,7 @@ fn refused(status: wire::WireStatus, close: Close) -> Unanswered {
         return Unanswered::Failed(error);
     }
     let status = status.into_status().with_metadata(metadata);
-    Unanswered::Refused { status, not_processed: close.not_processed }
+    Unanswered::Refused { status: Box::new(status), not_processed: close.not_processed }
 }
 
 fn check_keys(metadata: &Metadata) -> Result<(), IpcError> {

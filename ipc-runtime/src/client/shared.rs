@@ -147,6 +147,14 @@ impl Shared {
         }
     }
 
+    /// The connection, if there is one.
+    pub(crate) fn current(&self) -> Option<Arc<ClientConnection>> {
+        match &lock(&self.state).phase {
+            Phase::Ready(connection, _) => Some(Arc::clone(connection)),
+            _ => None,
+        }
+    }
+
     fn find(self: &Arc<Self>, wish: &mut Wish) -> Found {
         let mut state = lock(&self.state);
         let seen = *wish.attempts_seen.get_or_insert(state.attempts);

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::writer::lock;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
@@ -23,12 +25,29 @@ const ITEM_OVERHEAD: u64 = 32;
 pub(crate) enum End {
     /// The client sends no more items.
     HalfClosed,
+    /// The server closed the call with nothing but a message, which is the last item.
+    Answered,
     /// The server closed the call; its message, if any, is the last item.
-    Closed(Close),
+    Closed(Box<Close>),
     /// The connection ended first.
     Lost(Lost),
-    /// The call is cancelled on the server, for this reason.
-    Cancelled(Status),
+    /// The call is cancelled on this side, for this reason.
+    Cancelled(Box<Status>),
+    /// The deadline passed first.
+    Expired,
+    /// This side has closed the call.
+    Over,
+}
+
+impl End {
+    pub(crate) fn cancelled(status: Status) -> Self {
+        Self::Cancelled(Box::new(status))
+    }
+
+    /// Whether what had arrived before this end and was not read yet is given up.
+    const fn takes_back(&self) -> bool {
+        matches!(self, Self::Cancelled(_) | Self::Expired | Self::Over)
+    }
 }
 
 /// What became of a call whose connection ended.
@@ -46,6 +65,7 @@ pub(crate) struct Lost {
 pub(crate) struct CallState {
     inner: Mutex<Inner>,
     window: u64,
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -85,8 +105,9 @@ pub(crate) enum Next {
 }
 
 impl CallState {
-    /// `window` is the credit this side gives, `peer_window` the credit it gets.
-    pub(crate) fn new(window: u64, peer_window: u64) -> Self {
+    /// `window` is the credit this side gives, `peer_window` the credit it gets. Past the deadline the connection's driver
+    /// puts the call's end.
+    pub(crate) fn new(window: u64, peer_window: u64, deadline: Option<Instant>) -> Self {
         let inner = Inner {
             headers: None,
             first: None,
@@ -101,7 +122,11 @@ impl CallState {
             sender: None,
             canceller: None,
         };
-        Self { inner: Mutex::new(inner), window }
+        Self { inner: Mutex::new(inner), window, deadline }
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// The peer's metadata before its first item.
@@ -145,7 +170,12 @@ impl CallState {
     pub(crate) fn put_answer(&self, message: Bytes) {
         let mut inner = lock(&self.inner);
         inner.push(Waiting { message, cost: 0 });
-        inner.end(End::Closed(Close::default()));
+        inner.end(End::Answered);
+    }
+
+    /// The whole request of a call that has only just begun and of which nothing more comes.
+    pub(crate) fn put_request(&self, message: Bytes) {
+        lock(&self.inner).first = Some(Waiting { message, cost: 0 });
     }
 
     /// The end of what the peer sends. The first end holds, but a cancellation overrules a `HalfClose`.
@@ -181,8 +211,7 @@ impl CallState {
         if let Some(headers) = inner.headers.take() {
             return (Poll::Ready(Next::Headers(headers)), 0);
         }
-        // A call that was cancelled gives up what it had not read yet.
-        if let Some(End::Cancelled(_)) = inner.end {
+        if inner.end.as_ref().is_some_and(End::takes_back) {
             inner.clear();
         }
         if let Some(item) = inner.first.take().or_else(|| inner.items.pop_front()) {
@@ -217,16 +246,11 @@ impl CallState {
     /// Waits until the call is over for the peer: closed, cancelled or its connection lost.
     pub(crate) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<End> {
         let mut inner = lock(&self.inner);
-        match &inner.end {
-            None | Some(End::HalfClosed) if inner.abandoned => {
-                Poll::Ready(End::Cancelled(Status::cancelled("nobody waits for the call any more")))
-            }
-            None | Some(End::HalfClosed) => {
-                register(&mut inner.canceller, cx);
-                Poll::Pending
-            }
-            Some(end) => Poll::Ready(end.clone()),
+        let over = inner.over();
+        if over.is_none() {
+            register(&mut inner.canceller, cx);
         }
+        over.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The application takes no more: what waits is given back and what comes is dropped.
@@ -243,6 +267,12 @@ impl CallState {
         lock(&self.inner).answered
     }
 
+    /// As [`poll_over`](Self::poll_over), for one who does not wait.
+    pub(crate) fn over(&self) -> Option<End> {
+        let inner = lock(&self.inner);
+        inner.over()
+    }
+
     /// Whether the peer wants nothing more of this side, or this side has given the call up.
     pub(crate) fn is_over(&self) -> bool {
         let inner = lock(&self.inner);
@@ -256,6 +286,16 @@ impl CallState {
 }
 
 impl Inner {
+    fn over(&self) -> Option<End> {
+        match &self.end {
+            None | Some(End::HalfClosed) if self.abandoned => {
+                Some(End::cancelled(Status::cancelled("nobody waits for the call any more")))
+            }
+            None | Some(End::HalfClosed) => None,
+            end @ Some(_) => end.clone(),
+        }
+    }
+
     fn end(&mut self, end: End) {
         if matches!(&self.end, None | Some(End::HalfClosed)) {
             self.end = Some(end);
@@ -304,6 +344,18 @@ impl Inner {
     }
 }
 
+/// Ends those of all open calls whose deadline has passed, and sets the alarm for the others.
+pub(crate) fn expire<'a>(calls: impl Iterator<Item = &'a Arc<CallState>>, now: Instant, alarm: &Alarm) {
+    let mut next = None;
+    for call in calls {
+        match call.deadline {
+            Some(deadline) if deadline <= now => call.put_end(End::Expired),
+            deadline => next = [next, deadline].into_iter().flatten().min(),
+        }
+    }
+    alarm.reset(next);
+}
+
 fn cost(length: usize) -> u64 {
     length as u64 + ITEM_OVERHEAD
 }
@@ -341,13 +393,13 @@ mod tests {
 
     #[test]
     fn an_item_passes_while_credit_is_above_zero_and_not_at_zero() {
-        let call = CallState::new(2 * 33, 0);
+        let call = CallState::new(2 * 33, 0, None);
         put(&call, 1).unwrap();
         put(&call, 1).unwrap();
         let refused = put(&call, 1).unwrap_err();
         assert_eq!(refused.message(), "Item of 1 bytes sent with a credit of 0");
 
-        let call = CallState::new(33, 0);
+        let call = CallState::new(33, 0, None);
         put(&call, 0).unwrap();
         put(&call, 5000).unwrap();
         assert!(put(&call, 0).is_err());
@@ -355,7 +407,7 @@ mod tests {
 
     #[test]
     fn credit_comes_back_at_half_a_window_and_only_for_what_cost_some() {
-        let call = CallState::new(200, 0);
+        let call = CallState::new(200, 0, None);
         call.put_free(Bytes::from_static(&[0; 500]));
         put(&call, 67).unwrap();
         put(&call, 1).unwrap();
@@ -366,7 +418,7 @@ mod tests {
 
     #[test]
     fn without_a_window_each_wait_allows_one_item() {
-        let call = CallState::new(0, 0);
+        let call = CallState::new(0, 0, None);
         assert!(put(&call, 1).is_err());
         assert!(matches!(next(&call), (Poll::Pending, 1)));
         assert!(matches!(next(&call), (Poll::Pending, 0)));
@@ -378,7 +430,7 @@ mod tests {
 
     #[test]
     fn the_sum_of_credits_is_bounded_at_its_edge() {
-        let call = CallState::new(0, MAX_CREDIT - 1);
+        let call = CallState::new(0, MAX_CREDIT - 1, None);
         call.add_credit(1).unwrap();
         assert!(call.add_credit(1).is_err());
         call.spend(0);
@@ -387,18 +439,18 @@ mod tests {
 
     #[test]
     fn what_arrived_before_the_end_is_read_first_but_not_after_a_cancellation() {
-        let close = || End::Closed(Close::default());
-        let call = CallState::new(100, 0);
+        let close = || End::Closed(Box::default());
+        let call = CallState::new(100, 0, None);
         put(&call, 1).unwrap();
         call.put_end(close());
         put(&call, 2).unwrap();
         assert_eq!(item_of(&call).0, 1);
         assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Closed(_)))));
 
-        let call = CallState::new(100, 0);
+        let call = CallState::new(100, 0, None);
         put(&call, 1).unwrap();
         call.put_end(End::HalfClosed);
-        call.put_end(End::Cancelled(Status::cancelled("")));
+        call.put_end(End::cancelled(Status::cancelled("")));
         assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Cancelled(_)))));
     }
 }

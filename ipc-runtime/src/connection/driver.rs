@@ -53,6 +53,9 @@ pub(crate) trait Side: Send + Unpin + 'static {
     /// Why the connection ends at once; `Ok` if it goes on.
     fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending>;
 
+    /// Ends the calls whose deadline has passed, and sets the connection's alarm to the next one.
+    fn expire(&mut self, now: Instant);
+
     /// Asked at every turn: whether this side wants the connection to end, and how.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ending>;
 
@@ -145,6 +148,7 @@ impl<S: Side> Driver<S> {
                 return Poll::Ready(ending);
             }
             // A peer that never pauses keeps this from its timer, but each read has told the time.
+            self.expire(self.clock.last_read);
             if let Some(ending) = self.clock.expired(self.clock.last_read) {
                 return Poll::Ready(ending);
             }
@@ -161,11 +165,18 @@ impl<S: Side> Driver<S> {
                     // What was answered while frames were taken leaves before the task sleeps.
                     self.drive_writes(cx);
                     ready!(self.poll_clock(cx));
+                    self.expire(Instant::now());
                     if let Some(ending) = self.clock.expired(Instant::now()) {
                         return Poll::Ready(ending);
                     }
                 }
             }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.connection.alarm.is_due(now) {
+            self.side.expire(now);
         }
     }
 
@@ -259,6 +270,7 @@ impl<S: Side> Driver<S> {
     /// Arms the timer for what is due first; `Ready` when it went off. Pings where the time has come.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = self.clock.due();
+        let due = self.connection.alarm.due().map_or(due, |alarm| due.min(alarm));
         if due < self.clock.sleep.deadline() || self.clock.sleep.is_elapsed() {
             self.clock.sleep.as_mut().reset(due);
         }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Core;
 use super::dispatch::{Around, ServerCall, Slot};
 use crate::connection::Connection;
-use crate::connection::call::{CallState, End, Lost};
+use crate::connection::call::{self, CallState, End, Lost};
 use crate::connection::driver::{Ending, Side};
 use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
@@ -73,7 +73,7 @@ impl ServerConnection {
         self.core.calls_ended(running.len());
         let status = Status::unavailable("the server is shutting down and the call took too long to end");
         for (id, state) in &running {
-            state.put_end(End::Cancelled(status.clone()));
+            state.put_end(End::cancelled(status.clone()));
             self.refuse(Class::Control, *id, &status, false);
         }
         self.connection.writer.flush();
@@ -131,8 +131,7 @@ impl ServerConnection {
         let removed = lock(&self.calls).running.remove(&id);
         if let Some(state) = &removed {
             self.core.calls_ended(1);
-            // A handler may have given its requests away to somebody who still reads them.
-            state.put_end(End::Cancelled(Status::cancelled("the call is over")));
+            state.put_end(End::Over);
         }
         removed.is_some()
     }
@@ -184,24 +183,20 @@ impl ServerSide {
             if let Some(why) = metadata.first_bad_key() {
                 return Err(Status::invalid_argument(why));
             }
-            Ok((route, self.admit(id)?))
+            Ok((route, self.admit(id, deadline_of(open.timeout_us))?))
         });
         match admitted {
             Ok((route, Some(state))) => {
-                if let Some(message) = open.message {
-                    state.put_free(message);
-                }
+                let mut message = open.message;
                 if open.end_of_stream {
                     state.put_end(End::HalfClosed);
+                } else if let Some(first) = message.take() {
+                    state.put_free(first);
                 }
-                let deadline = deadline_of(open.timeout_us);
-                let around = Around {
-                    layers: core.layers.clone(),
-                    path: Path::Shared(Arc::clone(&route.path)),
-                    peer: Arc::clone(&connection.peer),
-                };
+                let around =
+                    Around { layers: core.layers.clone(), path: Path::Shared(Arc::clone(&route.path)) };
                 let slot = Slot::new(Arc::clone(connection), id, state);
-                route.dispatch(ServerCall::new(slot, metadata, deadline, around));
+                route.dispatch(ServerCall::new(slot, message, metadata, around));
             }
             // It is above what the GoAway said: the client knows that it was not processed.
             Ok((_, None)) => {}
@@ -212,7 +207,7 @@ impl ServerSide {
     }
 
     /// Puts a call on the books; `None` where the connection is draining.
-    fn admit(&self, id: u64) -> Result<Option<Arc<CallState>>, Status> {
+    fn admit(&self, id: u64, deadline: Option<Instant>) -> Result<Option<Arc<CallState>>, Status> {
         let (connection, core) = (&self.connection, &self.connection.core);
         let mut calls = lock(&connection.calls);
         if calls.draining {
@@ -225,9 +220,11 @@ impl ServerSide {
             )));
         }
         core.call_begins()?;
-        let state = Arc::new(connection.connection.call_state());
+        let state = Arc::new(connection.connection.call_state(deadline));
         calls.running.insert(id, Arc::clone(&state));
         calls.last_accepted = id;
+        // The driver itself is at work here, and looks at its alarm before it sleeps.
+        _ = connection.connection.alarm.set(deadline);
         Ok(Some(state))
     }
 
@@ -269,7 +266,7 @@ impl Side for ServerSide {
                 Ok(())
             }
             Body::Cancel(_) => {
-                state.put_end(End::Cancelled(Status::cancelled("the client cancelled the call")));
+                state.put_end(End::cancelled(Status::cancelled("the client cancelled the call")));
                 Ok(())
             }
             _ => Ok(()),
@@ -286,6 +283,12 @@ impl Side for ServerSide {
         let status = go_away.status.unwrap_or_default().into_status();
         tracing::debug!(%status, "the client goes away");
         Ok(())
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let calls = lock(&self.connection.calls);
+        let alarm = &self.connection.connection.alarm;
+        call::expire(calls.running.values(), now, alarm);
     }
 
     fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<Ending> {

@@ -1,10 +1,11 @@
 //! One call on the server: reads the request, runs the handler in a task of its own, sends the answer.
 //!
-//! It keeps the call's deadline and hears its cancellation. Which handler it is, the generated code knows.
+//! It hears the call's cancellation and its deadline. Which handler it is, the generated code knows, and what it takes and
+//! answers, [`work`](super::work).
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -14,36 +15,40 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::calls::ServerConnection;
-use super::reply::{self, Reply, Streamed};
+use super::layered;
+use super::reply::{Reply, Streamed};
+use super::work::{Answer, Begin, Ended, Handling, Work};
 use crate::connection::call::{CallState, End, Next};
 use crate::deadline;
-use crate::layer::run;
-use crate::layer::{CallContext, Layers, Path};
+use crate::layer::{Layers, Path};
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::streaming::Streaming;
+use crate::wire::encode::Encode;
 
 /// A call that has arrived and waits for its handler.
 pub struct ServerCall {
     slot: Slot,
+    /// The whole request, where it came with the call.
+    message: Option<Bytes>,
     metadata: Metadata,
-    deadline: Option<Instant>,
     around: Around,
+}
+
+/// How the work on a call came to its end.
+enum Outcome<T> {
+    Done(Result<T, Status>),
+    Cancelled(Status),
+    Expired,
+    Lost,
 }
 
 /// The layers around a call, and what they are told of it.
 pub(crate) struct Around {
     pub(crate) layers: Layers<Status>,
     pub(crate) path: Path,
-    pub(crate) peer: Arc<PeerInfo>,
-}
-
-impl Around {
-    fn context(self, metadata: Metadata, deadline: Option<Instant>) -> (Layers<Status>, CallContext) {
-        (self.layers, CallContext::new(self.path, metadata, deadline, Some(self.peer)))
-    }
 }
 
 /// The call's place on its connection's books; whatever becomes of its task, the call is closed.
@@ -56,22 +61,21 @@ pub(crate) struct Slot {
     open: bool,
 }
 
-/// How the work on a call came to its end.
-enum Outcome<T> {
-    Done(Result<T, Status>),
-    Cancelled(Status),
-    Expired,
-    Lost,
+/// Which sides of a method stream.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    requests: bool,
+    pub(super) responses: bool,
 }
 
+const UNARY: Shape = Shape { requests: false, responses: false };
+const CLIENT_STREAMING: Shape = Shape { requests: true, responses: false };
+const SERVER_STREAMING: Shape = Shape { requests: false, responses: true };
+const BIDI_STREAMING: Shape = Shape { requests: true, responses: true };
+
 impl ServerCall {
-    pub(crate) const fn new(
-        slot: Slot,
-        metadata: Metadata,
-        deadline: Option<Instant>,
-        around: Around,
-    ) -> Self {
-        Self { slot, metadata, deadline, around }
+    pub(crate) const fn new(slot: Slot, message: Option<Bytes>, metadata: Metadata, around: Around) -> Self {
+        Self { slot, message, metadata, around }
     }
 
     /// Puts `layers` around the call, inside those it has.
@@ -90,25 +94,11 @@ impl ServerCall {
         Q: Message + Default + 'static,
         R: Message + Default + 'static,
         F: FnOnce(Request<Q>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Response<R>, Status>> + Send,
+        Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        tokio::spawn(async move {
-            let Self { slot, metadata, deadline, around } = self;
-            let make = |metadata| async {
-                let message = slot.single().await?;
-                slot.start();
-                handler(Request::received(message, metadata, deadline, slot.peer())).await
-            };
-            let work = async {
-                if around.layers.is_empty() {
-                    return make(metadata).await;
-                }
-                let (layers, context) = around.context(metadata, deadline);
-                // Boxed, so that calls without layers stay small.
-                Box::pin(run::single(&layers, context, make)).await
-            };
-            let outcome = slot.watch(deadline, work).await;
-            slot.answer(outcome).await;
+        self.run(UNARY, move |mut begin| {
+            let message = begin.decode()?;
+            Ok(handler(begin.request(message)))
         });
     }
 
@@ -118,24 +108,11 @@ impl ServerCall {
         Q: Message + Default + 'static,
         R: Message + Default + 'static,
         F: FnOnce(Request<Streaming<Q>>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Response<R>, Status>> + Send,
+        Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        tokio::spawn(async move {
-            let Self { slot, metadata, deadline, around } = self;
-            let make = |metadata| async {
-                slot.start();
-                handler(Request::received(slot.requests(), metadata, deadline, slot.peer())).await
-            };
-            let work = async {
-                if around.layers.is_empty() {
-                    return make(metadata).await;
-                }
-                let (layers, context) = around.context(metadata, deadline);
-                // Boxed, so that calls without layers stay small.
-                Box::pin(run::single(&layers, context, make)).await
-            };
-            let outcome = slot.watch(deadline, work).await;
-            slot.answer(outcome).await;
+        self.run(CLIENT_STREAMING, move |mut begin| {
+            let requests = begin.slot.requests();
+            Ok(handler(begin.request(requests)))
         });
     }
 
@@ -144,24 +121,11 @@ impl ServerCall {
     where
         Q: Message + Default + 'static,
         F: FnOnce(Request<Q>, Reply) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Streamed, Status>> + Send,
+        Fut: Future<Output = Result<Response<Streamed>, Status>> + Send + 'static,
     {
-        tokio::spawn(async move {
-            let Self { slot, metadata, deadline, around } = self;
-            let make = |metadata, begin| async {
-                let message = slot.single().await?;
-                slot.start();
-                handler(Request::received(message, metadata, deadline, slot.peer()), slot.reply(begin)).await
-            };
-            let work = async {
-                if around.layers.is_empty() {
-                    return make(metadata, Metadata::new()).await;
-                }
-                let (layers, context) = around.context(metadata, deadline);
-                Box::pin(reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make)).await
-            };
-            let outcome = slot.watch(deadline, work).await;
-            slot.finish(outcome).await;
+        self.run(SERVER_STREAMING, move |mut begin| {
+            let message = begin.decode()?;
+            Ok(handler(begin.request(message), begin.reply()))
         });
     }
 
@@ -170,28 +134,82 @@ impl ServerCall {
     where
         Q: Message + Default + 'static,
         F: FnOnce(Request<Streaming<Q>>, Reply) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Streamed, Status>> + Send,
+        Fut: Future<Output = Result<Response<Streamed>, Status>> + Send + 'static,
     {
-        tokio::spawn(async move {
-            let Self { slot, metadata, deadline, around } = self;
-            let make = |metadata, begin| async {
-                slot.start();
-                handler(
-                    Request::received(slot.requests(), metadata, deadline, slot.peer()),
-                    slot.reply(begin),
-                )
-                .await
-            };
-            let work = async {
-                if around.layers.is_empty() {
-                    return make(metadata, Metadata::new()).await;
-                }
-                let (layers, context) = around.context(metadata, deadline);
-                Box::pin(reply::run_streamed(&layers, context, slot.reply(Metadata::new()), make)).await
-            };
-            let outcome = slot.watch(deadline, work).await;
-            slot.finish(outcome).await;
+        self.run(BIDI_STREAMING, move |mut begin| {
+            let requests = begin.slot.requests();
+            Ok(handler(begin.request(requests), begin.reply()))
         });
+    }
+
+    fn run<F, Fut, R>(self, shape: Shape, begin: F)
+    where
+        F: FnOnce(Begin<'_>) -> Result<Fut, Status> + Send + 'static,
+        Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+        R: Answer + 'static,
+    {
+        self.spawn(shape, Box::pin(Handling::new(begin)));
+    }
+
+    fn spawn(self, shape: Shape, handler: Pin<Box<dyn Work>>) {
+        tokio::spawn(self.answer(shape, handler));
+    }
+
+    async fn answer(self, shape: Shape, mut handler: Pin<Box<dyn Work>>) {
+        let Self { slot, message, metadata, around } = self;
+        let deadline = slot.state.deadline();
+        let outcome = {
+            let call = Call { slot: &slot, shape, message, deadline, handler: handler.as_mut() };
+            let work = pin!(async {
+                if around.layers.is_empty() {
+                    return Ok((call.handle(metadata, Metadata::new()).await?, None));
+                }
+                // Boxed, so that calls without layers stay small.
+                Box::pin(layered::through(around, metadata, call)).await
+            });
+            slot.watch(deadline, work).await
+        };
+        match outcome {
+            Outcome::Done(Ok((ended, None))) => slot.succeed(&ended, handler.message()).await,
+            Outcome::Done(Ok((ended, Some(instead)))) => slot.succeed(&ended, Some(&instead)).await,
+            // The handler is gone before anybody hears that it failed.
+            Outcome::Done(Err(status)) | Outcome::Cancelled(status) => {
+                drop(handler);
+                slot.fail(status).await;
+            }
+            Outcome::Expired => {
+                drop(handler);
+                slot.fail(Status::deadline_exceeded("the deadline passed on the server")).await;
+            }
+            Outcome::Lost => {}
+        }
+    }
+}
+
+/// A call whose handler is to run.
+pub(super) struct Call<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) shape: Shape,
+    pub(super) deadline: Option<Instant>,
+    message: Option<Bytes>,
+    handler: Pin<&'a mut dyn Work>,
+}
+
+impl Call<'_> {
+    /// Runs the handler; what it streams begins with `headers`.
+    pub(super) async fn handle(self, metadata: Metadata, headers: Metadata) -> Result<Ended, Status> {
+        let Self { slot, shape, deadline, message, mut handler } = self;
+        let message = match message {
+            Some(message) if shape.requests => {
+                slot.state.put_request(message);
+                Bytes::new()
+            }
+            None if shape.requests => Bytes::new(),
+            Some(message) => message,
+            None => slot.single().await?,
+        };
+        handler.as_mut().begin(Begin { slot, message, metadata, deadline, headers })?;
+        poll_fn(|cx| handler.as_mut().poll(cx)).await
     }
 }
 
@@ -206,7 +224,7 @@ impl Slot {
         Self { connection, id, state, started: AtomicBool::new(false), open: true }
     }
 
-    fn start(&self) {
+    pub(super) fn start(&self) {
         self.started.store(true, Ordering::Relaxed);
     }
 
@@ -214,20 +232,20 @@ impl Slot {
         Incoming { connection: Arc::clone(&self.connection), id: self.id, state: Arc::clone(&self.state) }
     }
 
-    fn peer(&self) -> Arc<PeerInfo> {
+    pub(super) fn peer(&self) -> Arc<PeerInfo> {
         Arc::clone(&self.connection.peer)
     }
 
-    fn reply(&self, begin: Metadata) -> Reply {
+    pub(super) fn reply(&self, begin: Metadata) -> Reply {
         Reply::new(Arc::clone(&self.connection), self.id, Arc::clone(&self.state), begin)
     }
 
-    fn requests<Q: Message + Default>(&self) -> Streaming<Q> {
+    pub(super) fn requests<Q: Message + Default>(&self) -> Streaming<Q> {
         Streaming::of_server(self.incoming())
     }
 
-    /// The one message of a request, however it is split.
-    async fn single<Q: Message + Default>(&self) -> Result<Q, Status> {
+    /// The one message of a request that came in parts.
+    async fn single(&self) -> Result<Bytes, Status> {
         let wrong =
             |what| Status::invalid_argument(format!("the request has {what} where the method takes one"));
         let incoming = self.incoming();
@@ -237,81 +255,38 @@ impl Slot {
         if poll_fn(|cx| incoming.poll_item(cx)).await?.is_some() {
             return Err(wrong("more than one message"));
         }
-        Q::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("the request does not decode: {error}")))
+        Ok(message)
     }
 
-    /// Runs `work` until it is done, the call is cancelled, or its deadline passes. The work is dropped before
-    /// this returns. Work that did not hear that it was cancelled or late is so all the same.
+    /// Runs `work` until it is done, the call is cancelled, or its deadline passes. Work that did not hear that it was
+    /// cancelled or late is so all the same.
     async fn watch<T>(
         &self,
         deadline: Option<Instant>,
-        work: impl Future<Output = Result<T, Status>>,
+        mut work: Pin<&mut impl Future<Output = Result<T, Status>>>,
     ) -> Outcome<T> {
-        let mut work = pin!(work);
-        let over = |cx: &mut Context<'_>| {
-            self.state.poll_over(cx).map(|end| match end {
-                End::Cancelled(status) => Outcome::Cancelled(status),
-                _ => Outcome::Lost,
-            })
-        };
         let work = poll_fn(|cx| {
-            if let Poll::Ready(over) = over(cx) {
-                return Poll::Ready(over);
+            if let Some(end) = self.state.over() {
+                return Poll::Ready(end.into());
             }
-            let done = ready!(work.as_mut().poll(cx));
-            match over(cx) {
-                Poll::Pending => Poll::Ready(Outcome::Done(done)),
-                over @ Poll::Ready(_) => over,
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(self.state.over().map_or(Outcome::Done(done), Outcome::from));
             }
+            self.state.poll_over(cx).map(Outcome::from)
         });
-        match deadline {
-            None => work.await,
-            Some(deadline) => {
-                let work = deadline::scope(deadline, work);
-                match tokio::time::timeout_at(deadline, work).await {
-                    Ok(Outcome::Done(_)) if Instant::now() >= deadline => Outcome::Expired,
-                    Ok(outcome) => outcome,
-                    Err(_) => Outcome::Expired,
-                }
-            }
+        let Some(deadline) = deadline else { return work.await };
+        match deadline::scope(deadline, work).await {
+            Outcome::Done(_) if Instant::now() >= deadline => Outcome::Expired,
+            outcome => outcome,
         }
     }
 
-    /// Ends a call whose method streams no responses.
-    async fn answer<R: Message>(self, outcome: Outcome<Response<R>>) {
-        let response = match Self::settle(outcome) {
-            Ok(response) => response,
-            Err(Some(status)) => return self.fail(status).await,
-            Err(None) => return,
-        };
-        let (headers, message, trailers) = response.into_parts();
-        self.succeed(&headers, &trailers, Some(&message)).await;
-    }
-
-    /// Ends a call whose method streams its responses.
-    async fn finish(self, outcome: Outcome<Streamed>) {
-        match Self::settle(outcome) {
-            Ok(Streamed(trailers)) => self.succeed::<()>(&Metadata::new(), &trailers, None).await,
-            Err(Some(status)) => self.fail(status).await,
-            Err(None) => {}
-        }
-    }
-
-    /// The result of a call, its failure, or nothing where nobody can be told.
-    fn settle<T>(outcome: Outcome<T>) -> Result<T, Option<Status>> {
-        match outcome {
-            Outcome::Done(Ok(result)) => Ok(result),
-            Outcome::Done(Err(status)) | Outcome::Cancelled(status) => Err(Some(status)),
-            Outcome::Expired => Err(Some(Status::deadline_exceeded("the deadline passed on the server"))),
-            Outcome::Lost => Err(None),
-        }
-    }
-
-    async fn succeed<M: Message>(mut self, headers: &Metadata, trailers: &Metadata, message: Option<&M>) {
+    /// Closes the call.
+    async fn succeed(mut self, ended: &Ended, message: Option<&dyn Encode>) {
         let (connection, id) = (&self.connection, self.id);
         let encoder = &connection.connection.encoder;
-        let write = |buffer: &mut BytesMut| encoder.put_close(buffer, id, headers, trailers, message);
+        let write =
+            |buffer: &mut BytesMut| encoder.put_close(buffer, id, &ended.headers, &ended.trailers, message);
         match connection.close(id, write).await {
             Ok(()) => self.open = false,
             Err(error) => self.fail(error.into()).await,
@@ -327,6 +302,16 @@ impl Slot {
         match connection.close(id, write).await {
             Ok(()) => self.open = false,
             Err(error) => tracing::error!(%error, "Close not sent"),
+        }
+    }
+}
+
+impl<T> From<End> for Outcome<T> {
+    fn from(end: End) -> Self {
+        match end {
+            End::Cancelled(status) => Self::Cancelled(*status),
+            End::Expired => Self::Expired,
+            _ => Self::Lost,
         }
     }
 }
@@ -361,8 +346,11 @@ impl Incoming {
         Poll::Ready(match ready!(next) {
             Next::Item(item) => Ok(Some(item)),
             Next::End(End::HalfClosed) | Next::Headers(_) => Ok(None),
-            Next::End(End::Cancelled(status)) => Err(status),
-            Next::End(End::Lost(_) | End::Closed(_)) => {
+            Next::End(End::Cancelled(status)) => Err(*status),
+            Next::End(End::Expired) => Err(Status::deadline_exceeded("the deadline passed on the server")),
+            // A handler gave its requests away to somebody who still reads them.
+            Next::End(End::Over) => Err(Status::cancelled("the call is over")),
+            Next::End(End::Lost(_) | End::Closed(_) | End::Answered) => {
                 Err(Status::cancelled("the client's connection has ended"))
             }
         })

@@ -14,12 +14,9 @@ use prost::{DecodeError, Message};
 use super::calls::ServerConnection;
 use crate::connection::call::CallState;
 use crate::connection::writer::{Class, Refusal};
-use crate::layer::run;
-use crate::layer::{CallContext, Layers};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
-use crate::streaming::Streaming;
 use crate::wire::encode::pairs;
 use crate::wire::{Body, Headers};
 
@@ -32,9 +29,9 @@ pub struct Reply {
     begin: Metadata,
 }
 
-/// An answer that was streamed to its end; the trailers go with it.
+/// Instead of a message: the answer was streamed to its end.
 #[derive(Debug)]
-pub struct Streamed(pub(super) Metadata);
+pub struct Streamed;
 
 impl Reply {
     pub(super) const fn new(
@@ -53,7 +50,10 @@ impl Reply {
     /// # Errors
     ///
     /// The handler's, or the stream's, or what can't be sent; it ends the call.
-    pub async fn stream<R, S>(mut self, response: Result<Response<S>, Status>) -> Result<Streamed, Status>
+    pub async fn stream<R, S>(
+        mut self,
+        response: Result<Response<S>, Status>,
+    ) -> Result<Response<Streamed>, Status>
     where
         R: Message,
         S: Stream<Item = Result<R, Status>>,
@@ -71,7 +71,7 @@ impl Reply {
             }
             self.send_item(&item).await?;
         }
-        Ok(Streamed(trailers))
+        Ok(Response::received(Streamed, Metadata::new(), trailers))
     }
 
     fn send_headers(&self, headers: &Metadata) -> Result<(), Status> {
@@ -111,45 +111,9 @@ impl Reply {
     }
 }
 
-/// Runs a call with a streamed answer through layers. `make` runs the handler, which streams to the client
-/// directly; where a layer answers in its stead, `reply` sends that.
-pub(super) async fn run_streamed<F, Fut>(
-    layers: &Layers<Status>,
-    mut call: CallContext,
-    mut reply: Reply,
-    make: F,
-) -> Result<Streamed, Status>
-where
-    F: FnOnce(Metadata, Metadata) -> Fut + Send,
-    Fut: Future<Output = Result<Streamed, Status>> + Send,
-{
-    let mut ran = false;
-    let slot = &mut ran;
-    let last = async move |metadata, begin| {
-        *slot = true;
-        let Streamed(trailers) = make(metadata, begin).await?;
-        Ok((Metadata::new(), trailers))
-    };
-    layers.run(&mut call, last).await?;
-    match (call.take_answer(), ran) {
-        (Some(_), true) => {
-            Err(Status::internal("a layer answered a call whose answer had been streamed already"))
-        }
-        (None, false) => Err(run::unanswered()),
-        (None, true) => Ok(Streamed(call.into_response_metadata().1)),
-        (Some(answer), false) => {
-            let (begin, trailers) = call.into_response_metadata();
-            reply.begin = begin;
-            let answer = Streaming::of_list(answer.into_iter().map(Encoded).collect());
-            reply.stream(Ok(Response::new(answer))).await?;
-            Ok(Streamed(trailers))
-        }
-    }
-}
-
 /// A message that a layer has encoded already.
 #[derive(Debug, Default)]
-struct Encoded(Bytes);
+pub(super) struct Encoded(pub(super) Bytes);
 
 impl Message for Encoded {
     fn encode_raw(&self, buffer: &mut impl BufMut) {

@@ -19,6 +19,24 @@ const OPEN: u32 = 3;
 const ITEM: u32 = 5;
 const CLOSE: u32 = 7;
 
+/// A message about to be encoded, its type forgotten: what surrounds a call is compiled once, not for each method.
+pub(crate) trait Encode: Send + Sync {
+    /// How many bytes [`put`](Self::put) appends.
+    fn length(&self) -> usize;
+
+    fn put(&self, buffer: &mut BytesMut);
+}
+
+impl<M: Message> Encode for M {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn put(&self, buffer: &mut BytesMut) {
+        self.encode_raw(buffer);
+    }
+}
+
 /// Appends envelopes as frames of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoder {
@@ -27,12 +45,12 @@ pub(crate) struct Encoder {
 }
 
 /// A request about to be written.
-pub(crate) struct OpenParts<'a, M> {
+pub(crate) struct OpenParts<'a> {
     pub(crate) method: &'a str,
     pub(crate) timeout_us: u64,
     pub(crate) metadata: &'a Metadata,
     /// The only message of the request, after which the stream ends; `None` where items follow.
-    pub(crate) message: Option<&'a M>,
+    pub(crate) message: Option<&'a dyn Encode>,
 }
 
 impl Encoder {
@@ -46,13 +64,13 @@ impl Encoder {
         self.codec.encode(&Envelope { call_id, body: Some(body) }, buffer)
     }
 
-    pub(crate) fn put_open<M: Message>(
+    pub(crate) fn put_open(
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
-        open: &OpenParts<'_, M>,
+        open: &OpenParts<'_>,
     ) -> Result<(), IpcError> {
-        let message_len = open.message.map(Message::encoded_len);
+        let message_len = open.message.map(Encode::length);
         let body_len = bytes_len(open.method.len(), false)
             + if open.timeout_us == 0 { 0 } else { 1 + encoded_len_varint(open.timeout_us) }
             + metadata_len(open.metadata)
@@ -74,13 +92,13 @@ impl Encoder {
     }
 
     /// Appends an item; returns its message's length, for the credit it costs.
-    pub(crate) fn put_item<M: Message>(
+    pub(crate) fn put_item(
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
-        message: &M,
+        message: &dyn Encode,
     ) -> Result<usize, IpcError> {
-        let len = message.encoded_len();
+        let len = message.length();
         let body_len = bytes_len(len, false);
         self.envelope(buffer, call_id, ITEM, body_len, |buffer| {
             if len > 0 {
@@ -91,15 +109,15 @@ impl Encoder {
     }
 
     /// Appends the successful end of a call.
-    pub(crate) fn put_close<M: Message>(
+    pub(crate) fn put_close(
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
         headers: &Metadata,
         trailers: &Metadata,
-        message: Option<&M>,
+        message: Option<&dyn Encode>,
     ) -> Result<(), IpcError> {
-        let message_len = message.map(Message::encoded_len);
+        let message_len = message.map(Encode::length);
         let body_len = metadata_len(headers)
             + metadata_len(trailers)
             + message_len.map_or(0, |len| bytes_len(len, true));
@@ -225,11 +243,11 @@ fn put_bytes(buffer: &mut BytesMut, tag: u32, bytes: &[u8]) {
     }
 }
 
-fn put_message<M: Message>(buffer: &mut BytesMut, tag: u32, message: Option<(&M, usize)>) {
+fn put_message(buffer: &mut BytesMut, tag: u32, message: Option<(&dyn Encode, usize)>) {
     if let Some((message, len)) = message {
         encode_key(tag, WireType::LengthDelimited, buffer);
         encode_varint(len as u64, buffer);
-        message.encode_raw(buffer);
+        message.put(buffer);
     }
 }
 

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use futures_core::Stream;
+use pin_project_lite::pin_project;
 use prost::Message;
 
 use crate::client::calls::{ClientCall, ClientConnection};
@@ -17,29 +18,78 @@ use crate::connection::call::{CallState, End};
 use crate::connection::writer::{Class, Refusal};
 use crate::error::IpcError;
 use crate::status::Status;
+use crate::wire::encode::Encode;
 use crate::wire::{Body, Empty};
 
 /// Items held beyond this are let go, and with them the chance to repeat the call.
 const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// What the application sends, and how much of it was sent already.
-pub(super) struct Outbound<S: Stream> {
-    stream: Pin<Box<S>>,
+pub(super) struct Outbound {
+    items: Pin<Box<dyn Items>>,
     finished: bool,
     /// The server has been told, on this connection.
     half_closed: bool,
-    /// Items sent on an earlier connection, or on this one while the server has not reacted yet.
-    held: VecDeque<S::Item>,
+    /// How much of what is held is worth.
     held_bytes: usize,
-    /// How many of `held` were sent on this connection.
+    /// How many of the held were sent on this connection.
     sent: usize,
-    /// All items so far are in `held`.
+    /// All items so far are held.
     complete: bool,
 }
 
+/// The application's stream, and those of its items that were sent on an earlier connection, or on this one while the
+/// server has not reacted yet. Its type is forgotten, so that sending is compiled once.
+trait Items: Send {
+    /// Takes the stream's next item and holds it; returns its length, `None` at the stream's end.
+    fn poll_take(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>>;
+
+    fn held(&self) -> usize;
+
+    fn get(&self, index: usize) -> Option<&dyn Encode>;
+
+    /// Lets go of the first so many.
+    fn let_go(self: Pin<&mut Self>, count: usize);
+}
+
+pin_project! {
+    struct Held<S: Stream> {
+        #[pin]
+        stream: S,
+        held: VecDeque<S::Item>,
+    }
+}
+
+impl<S> Items for Held<S>
+where
+    S: Stream + Send,
+    S::Item: Message,
+{
+    fn poll_take(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let this = self.project();
+        let Some(item) = ready!(this.stream.poll_next(cx)) else { return Poll::Ready(None) };
+        let length = item.encoded_len();
+        this.held.push_back(item);
+        Poll::Ready(Some(length))
+    }
+
+    fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn get(&self, index: usize) -> Option<&dyn Encode> {
+        self.held.get(index).map(|item| item as &dyn Encode)
+    }
+
+    fn let_go(self: Pin<&mut Self>, count: usize) {
+        self.project().held.drain(..count);
+    }
+}
+
 /// What the application's stream gave.
-enum Fetched<T> {
-    Item(T),
+enum Fetched {
+    /// One more is held, of this length.
+    Item(usize),
     End,
     /// The call is over: nobody wants items any more.
     Unwanted,
@@ -60,38 +110,26 @@ impl Lane {
 
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
-        self.state.put_end(End::Cancelled(status));
+        self.state.put_end(End::cancelled(status));
         self.connection.cancel(self.id);
     }
 }
 
-impl<S> Outbound<S>
-where
-    S: Stream,
-    S::Item: Message,
-{
-    pub(super) fn new(stream: S) -> Self {
-        let stream = Box::pin(stream);
-        Self {
-            stream,
-            finished: false,
-            half_closed: false,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            sent: 0,
-            complete: true,
-        }
+impl Outbound {
+    pub(super) fn new<S>(stream: S) -> Self
+    where
+        S: Stream + Send + 'static,
+        S::Item: Message,
+    {
+        let items = Box::pin(Held { stream, held: VecDeque::new() });
+        Self { items, finished: false, half_closed: false, held_bytes: 0, sent: 0, complete: true }
     }
 
-    /// Whether all items taken so far are still at hand.
-    pub(super) const fn is_repeatable(&self) -> bool {
-        self.complete
-    }
-
-    /// Makes ready to send everything again on another connection.
-    pub(super) const fn rewind(&mut self) {
+    /// Makes ready to send everything again on another connection; `false` if not all of it is still at hand.
+    pub(super) const fn rewind(&mut self) -> bool {
         self.sent = 0;
         self.half_closed = false;
+        self.complete
     }
 
     /// Whether everything has been sent on this connection, the end included.
@@ -113,7 +151,7 @@ where
             if self.complete && lane.state.is_answered() {
                 self.let_go();
             }
-            if self.sent == self.held.len() && !self.fetch(lane).await {
+            if self.sent == self.items.held() && !self.fetch(lane).await {
                 return Ok(());
             }
             // The end of the stream needs no credit, so it is known first.
@@ -137,9 +175,8 @@ where
             return false;
         }
         match poll_fn(|cx| self.poll_item(cx, lane)).await {
-            Fetched::Item(item) => {
-                self.held_bytes += item.encoded_len();
-                self.held.push_back(item);
+            Fetched::Item(length) => {
+                self.held_bytes += length;
                 true
             }
             Fetched::Unwanted => false,
@@ -152,21 +189,21 @@ where
         }
     }
 
-    fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched<S::Item>> {
+    fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched> {
         if lane.state.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
         }
         if self.finished {
             return Poll::Ready(Fetched::End);
         }
-        let item = self.stream.as_mut().poll_next(cx);
+        let item = self.items.as_mut().poll_take(cx);
         flush_if_pending(lane, &item);
         item.map(|item| item.map_or(Fetched::End, Fetched::Item))
     }
 
     /// Sends the next of `held`; `false` where the connection takes nothing any more.
     async fn send_next(&mut self, lane: &Lane) -> Result<bool, IpcError> {
-        let Some(item) = self.held.get(self.sent) else { return Ok(true) };
+        let Some(item) = self.items.get(self.sent) else { return Ok(true) };
         let connection = &lane.connection.connection;
         let (mut length, mut over) = (0, false);
         let put = |buffer: &mut BytesMut, _| {
@@ -193,7 +230,7 @@ where
     /// From here on what was sent is gone.
     fn let_go(&mut self) {
         self.complete = false;
-        self.held.drain(..self.sent);
+        self.items.as_mut().let_go(self.sent);
         self.sent = 0;
         self.held_bytes = 0;
     }

@@ -1,209 +1,101 @@
-//! The kinds of call in which the client, the server or both stream.
+//! Streams around a call: answers that have begun, requests that go on meanwhile.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use futures_core::Stream;
+use bytes::Bytes;
 use prost::Message;
 
 use super::outbound::{Lane, Outbound};
-use super::{Invocation, Unanswered, call_context, check_keys, closed, single_answer, within};
+use super::{Unanswered, check_keys, closed};
 use crate::client::calls::ClientCall;
-use crate::client::channel::Channel;
 use crate::client::shared::Shared;
-use crate::codegen::Method;
 use crate::connection::call::{End, Next};
 use crate::error::{Failure, IpcError};
-use crate::layer::run;
 use crate::metadata::Metadata;
-use crate::request::{Request, Response};
+use crate::request::Response;
 use crate::status::Status;
-use crate::streaming::Streaming;
+use crate::streaming::{Answers, Streaming};
 use crate::wire;
 
 /// The beginning of a streamed answer.
-struct Beginning {
-    metadata: Metadata,
+pub(super) struct Beginning {
+    pub(super) metadata: Metadata,
     /// What arrived instead of headers.
     first: Option<Next>,
 }
 
-impl Channel {
-    /// A call with one message out and a stream of messages back. Returns when the answer begins.
-    ///
-    /// # Errors
-    ///
-    /// What the server answered, or why there is no answer. Once it has begun, errors come in the stream.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future, or the stream it gave, cancels the call.
-    pub async fn server_streaming<Q, R>(
-        &self,
-        method: Method,
-        request: Request<Q>,
-    ) -> Result<Response<Streaming<R>>, IpcError>
-    where
-        Q: Message,
-        R: Message + Default + 'static,
-    {
-        let shared = self.shared();
-        let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
-        let (metadata, message) = request.into_parts();
-        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(method, metadata, deadline);
-        let make = |metadata| async move {
-            loop {
-                let Some(open) = call.open(&metadata, Some(&message)).await? else { continue };
-                match beginning(&open).await {
-                    Ok(begun) => return Ok(streamed(self, open, begun, deadline)),
-                    Err(unanswered) => call.may_repeat(unanswered, true).await?,
-                }
-            }
-        };
-        within(shared, deadline, &progress, async {
-            if self.layers().is_empty() {
-                return make(metadata).await;
-            }
-            Box::pin(run::streaming(self.layers(), context(metadata), make)).await
-        })
-        .await
+/// A streamed answer that has begun.
+pub(super) struct Begun {
+    pub(super) metadata: Metadata,
+    pub(super) trailers: Metadata,
+    messages: Messages,
+}
+
+enum Messages {
+    Arriving(Box<Answers>),
+    /// What a layer has answered.
+    Given(VecDeque<Bytes>),
+}
+
+impl Begun {
+    pub(super) fn of(shared: &Shared, call: ClientCall, beginning: Beginning) -> Self {
+        let Beginning { metadata, first } = beginning;
+        let answers = Answers::new(call, first, Arc::clone(&shared.endpoint));
+        Self { metadata, trailers: Metadata::new(), messages: Messages::Arriving(Box::new(answers)) }
     }
 
-    /// A call with a stream of messages out and one message back.
-    ///
-    /// # Errors
-    ///
-    /// What the server answered, or why there is no answer.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the call and drops the stream.
-    pub async fn client_streaming<S, R>(
-        &self,
-        method: Method,
-        request: Request<S>,
-    ) -> Result<Response<R>, IpcError>
-    where
-        S: Stream + Send + 'static,
-        S::Item: Message,
-        R: Message + Default,
-    {
-        let shared = self.shared();
-        let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
-        let (metadata, stream) = request.into_parts();
-        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(method, metadata, deadline);
-        let mut outbound = Outbound::new(stream);
-        let make = |metadata| async move {
-            loop {
-                let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
-                match while_sending(shared, &open, &mut outbound, single_answer(&open)).await {
-                    Ok(response) => return Ok(response),
-                    Err(unanswered) => call.may_repeat(unanswered, outbound.is_repeatable()).await?,
-                }
-                outbound.rewind();
-            }
-        };
-        within(shared, deadline, &progress, async {
-            if self.layers().is_empty() {
-                return make(metadata).await;
-            }
-            Box::pin(run::single(self.layers(), context(metadata), make)).await
-        })
-        .await
+    pub(super) fn instead(messages: Vec<Bytes>) -> Self {
+        let (metadata, trailers) = (Metadata::new(), Metadata::new());
+        Self { metadata, trailers, messages: Messages::Given(messages.into()) }
     }
 
-    /// A call with a stream of messages each way. Returns when the answer begins; the requests go on being sent
-    /// meanwhile and afterwards.
-    ///
-    /// # Errors
-    ///
-    /// What the server answered, or why there is no answer. Once it has begun, errors come in the stream.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future, or the stream it gave, cancels the call and drops the stream of requests.
-    pub async fn bidi_streaming<S, R>(
-        &self,
-        method: Method,
-        request: Request<S>,
-    ) -> Result<Response<Streaming<R>>, IpcError>
-    where
-        S: Stream + Send + 'static,
-        S::Item: Message,
-        R: Message + Default + 'static,
-    {
-        let shared = self.shared();
-        let mut call = Invocation::new(shared, method, &request, shared.streaming_timeout());
-        let (metadata, stream) = request.into_parts();
-        let (deadline, progress) = (call.deadline, Arc::clone(&call.progress));
-        let context = |metadata| call_context(method, metadata, deadline);
-        let mut outbound = Outbound::new(stream);
-        let make = |metadata| async move {
-            loop {
-                let Some(open) = call.open::<S::Item>(&metadata, None).await? else { continue };
-                match while_sending(shared, &open, &mut outbound, beginning(&open)).await {
-                    Ok(begun) => {
-                        if !outbound.is_sent() {
-                            tokio::spawn(send_rest(Lane::of(&open), outbound));
-                        }
-                        return Ok(streamed(self, open, begun, deadline));
-                    }
-                    Err(unanswered) => call.may_repeat(unanswered, outbound.is_repeatable()).await?,
-                }
-                outbound.rewind();
-            }
+    /// Goes on sending what is left of the requests, if the call was made.
+    pub(super) fn send_rest(&self, outbound: Outbound) {
+        if let Messages::Arriving(answers) = &self.messages
+            && !outbound.is_sent()
+        {
+            tokio::spawn(send_rest(Lane::of(answers.call()), outbound));
+        }
+    }
+
+    pub(super) fn decode<R: Message + Default>(self) -> Response<Streaming<R>> {
+        let stream = match self.messages {
+            Messages::Arriving(answers) => Streaming::of_client(answers),
+            Messages::Given(messages) => Streaming::of_layer(messages),
         };
-        within(shared, deadline, &progress, async {
-            if self.layers().is_empty() {
-                return make(metadata).await;
-            }
-            Box::pin(run::streaming(self.layers(), context(metadata), make)).await
-        })
-        .await
+        Response::received(stream, self.metadata, self.trailers)
     }
 }
 
 /// Waits for the answer to begin: headers, a first message, or a successful end.
-async fn beginning(call: &ClientCall) -> Result<Beginning, Unanswered> {
+pub(super) async fn beginning(call: &ClientCall) -> Result<Beginning, Unanswered> {
     let begun = match call.next().await {
         Next::Headers(metadata) => Beginning { metadata, first: None },
         item @ Next::Item(_) => Beginning { metadata: Metadata::new(), first: Some(item) },
         Next::End(end) => {
-            let mut close = closed(end)?;
-            let metadata = wire::metadata(std::mem::take(&mut close.headers));
-            Beginning { metadata, first: Some(Next::End(End::Closed(close))) }
+            let end = closed(end)?.map_or(End::Answered, End::Closed);
+            let metadata = match &end {
+                End::Closed(close) => wire::metadata(close.headers.clone()),
+                _ => Metadata::new(),
+            };
+            Beginning { metadata, first: Some(Next::End(end)) }
         }
     };
     check_keys(&begun.metadata).map_err(Unanswered::Failed)?;
     Ok(begun)
 }
 
-fn streamed<R: Message + Default + 'static>(
-    channel: &Channel,
-    call: ClientCall,
-    begun: Beginning,
-    deadline: Option<tokio::time::Instant>,
-) -> Response<Streaming<R>> {
-    let endpoint = Arc::clone(&channel.shared().endpoint);
-    let stream = Streaming::of_client(call, begun.first, deadline, endpoint);
-    Response::received(stream, begun.metadata, Metadata::new())
-}
-
 /// Sends requests until `answer` is there; an item that can't be sent is the answer, too.
-async fn while_sending<S, T>(
+pub(super) async fn while_sending<T>(
     shared: &Shared,
     call: &ClientCall,
-    outbound: &mut Outbound<S>,
+    outbound: &mut Outbound,
     answer: impl Future<Output = Result<T, Unanswered>>,
-) -> Result<T, Unanswered>
-where
-    S: Stream,
-    S::Item: Message,
-{
+) -> Result<T, Unanswered> {
     let lane = Lane::of(call);
     let mut sending = pin!(outbound.send_all(&lane));
     let mut answer = pin!(answer);
@@ -238,11 +130,7 @@ fn broken_off(shared: &Shared, cause: IpcError) -> IpcError {
 }
 
 /// Sends what is left of the requests of a call whose answer has begun.
-async fn send_rest<S>(lane: Lane, mut outbound: Outbound<S>)
-where
-    S: Stream,
-    S::Item: Message,
-{
+async fn send_rest(lane: Lane, mut outbound: Outbound) {
     let guard = FailOnDrop { lane: Some(&lane) };
     let result = outbound.send_all(&lane).await;
     guard.disarm();

@@ -1,0 +1,130 @@
+//! A handler behind one type: what differs from method to method is here, so that the rest is compiled once.
+//!
+//! It decodes the request, runs the handler, and keeps its message until that can be written.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use prost::Message;
+use tokio::time::Instant;
+
+use super::dispatch::Slot;
+use super::reply::{Reply, Streamed};
+use crate::metadata::Metadata;
+use crate::request::{Request, Response};
+use crate::status::Status;
+use crate::wire::encode::Encode;
+
+/// What a handler is begun with.
+pub(super) struct Begin<'a> {
+    pub(super) slot: &'a Slot,
+    /// The request's one message; empty where the method takes a stream.
+    pub(super) message: Bytes,
+    pub(super) metadata: Metadata,
+    pub(super) deadline: Option<Instant>,
+    /// Metadata that layers put before the handler's own.
+    pub(super) headers: Metadata,
+}
+
+impl Begin<'_> {
+    pub(super) fn decode<Q: Message + Default>(&mut self) -> Result<Q, Status> {
+        Q::decode(std::mem::take(&mut self.message))
+            .map_err(|error| Status::invalid_argument(format!("the request does not decode: {error}")))
+    }
+
+    /// The handler's request. From here on the call counts as processed.
+    pub(super) fn request<T>(&mut self, message: T) -> Request<T> {
+        self.slot.start();
+        Request::received(message, std::mem::take(&mut self.metadata), self.deadline, self.slot.peer())
+    }
+
+    pub(super) fn reply(&mut self) -> Reply {
+        self.slot.reply(std::mem::take(&mut self.headers))
+    }
+}
+
+/// What a handler's answer has beside its message.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) headers: Metadata,
+    pub(super) trailers: Metadata,
+}
+
+/// A handler that waits, runs, or has answered.
+pub(super) trait Work: Send {
+    /// Hands the handler its request.
+    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Status>;
+
+    /// Runs it; pending for ever where it was not begun.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Ended, Status>>;
+
+    /// Its message, once it has answered with one.
+    fn message(&self) -> Option<&dyn Encode>;
+}
+
+/// What a handler answers with: a message that is still to be written, or the end of a stream.
+pub(super) trait Answer: Send {
+    fn encode(&self) -> Option<&dyn Encode>;
+}
+
+impl<R: Message> Answer for R {
+    fn encode(&self) -> Option<&dyn Encode> {
+        Some(self)
+    }
+}
+
+impl Answer for Streamed {
+    fn encode(&self) -> Option<&dyn Encode> {
+        None
+    }
+}
+
+pin_project! {
+    pub(super) struct Handling<F, Fut, R> {
+        begin: Option<F>,
+        #[pin]
+        running: Option<Fut>,
+        answer: Option<R>,
+    }
+}
+
+impl<F, Fut, R> Handling<F, Fut, R>
+where
+    F: FnOnce(Begin<'_>) -> Result<Fut, Status>,
+{
+    pub(super) const fn new(begin: F) -> Self {
+        Self { begin: Some(begin), running: None, answer: None }
+    }
+}
+
+impl<F, Fut, R> Work for Handling<F, Fut, R>
+where
+    F: FnOnce(Begin<'_>) -> Result<Fut, Status> + Send,
+    Fut: Future<Output = Result<Response<R>, Status>> + Send,
+    R: Answer,
+{
+    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Status> {
+        let mut this = self.project();
+        if let Some(handler) = this.begin.take() {
+            this.running.set(Some(handler(begin)?));
+        }
+        Ok(())
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Ended, Status>> {
+        let mut this = self.project();
+        let Some(running) = this.running.as_mut().as_pin_mut() else { return Poll::Pending };
+        let done = ready!(running.poll(cx));
+        // What the handler held is given back before anybody hears of its answer.
+        this.running.set(None);
+        let (headers, answer, trailers) = done?.into_parts();
+        *this.answer = Some(answer);
+        Poll::Ready(Ok(Ended { headers, trailers }))
+    }
+
+    fn message(&self) -> Option<&dyn Encode> {
+        self.answer.as_ref()?.encode()
+    }
+}
