@@ -3,6 +3,7 @@
 //! It knows frames, call ids and credit. It must not know methods, services, or why anybody calls.
 
 pub(crate) mod alarm;
+pub(crate) mod batch;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod driver;

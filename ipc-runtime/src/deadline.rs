@@ -17,7 +17,7 @@ pub(crate) fn within(own: Option<Instant>, inherits: bool) -> Option<Instant> {
     }
 }
 
-/// Runs a handler's work with its deadline known to the calls it makes.
-pub(crate) async fn scope<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
-    INHERITED.scope(deadline, work).await
+/// Polls a handler's work with its deadline known to the calls it makes.
+pub(crate) fn during<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
+    INHERITED.sync_scope(deadline, work)
 }

@@ -9,6 +9,7 @@ mod layered;
 pub(crate) mod reply;
 pub(crate) mod router;
 mod shutdown;
+mod task;
 mod work;
 
 use std::collections::HashMap;
@@ -88,7 +89,7 @@ impl ServerBuilder {
     }
 
     /// How many bytes of streamed messages, 32 more for each, a client may send on a call before the handler has
-    /// taken them. It bounds what an unread stream costs in memory. Default: 256 KiB.
+    /// taken them. It bounds what an unread stream costs in memory. Default: 1 MiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self

@@ -15,7 +15,7 @@ use prost::{DecodeError, Message};
 
 use crate::client::calls::ClientCall;
 use crate::client::invoke::lost_error;
-use crate::connection::call::{End, Next};
+use crate::connection::call::{End, Inbox, Next};
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::server::dispatch::Incoming;
@@ -61,6 +61,7 @@ type Decode<T> = fn(Bytes) -> Result<T, DecodeError>;
 pub(crate) struct Answers {
     call: ClientCall,
     first: Option<Next>,
+    inbox: Inbox,
     endpoint: Arc<str>,
 }
 
@@ -162,8 +163,8 @@ enum Answer {
 }
 
 impl Answers {
-    pub(crate) const fn new(call: ClientCall, first: Option<Next>, endpoint: Arc<str>) -> Self {
-        Self { call, first, endpoint }
+    pub(crate) const fn new(call: ClientCall, first: Option<Next>, inbox: Inbox, endpoint: Arc<str>) -> Self {
+        Self { call, first, inbox, endpoint }
     }
 
     pub(crate) const fn call(&self) -> &ClientCall {
@@ -174,7 +175,7 @@ impl Answers {
         loop {
             let next = match self.first.take() {
                 Some(next) => next,
-                None => ready!(self.call.poll_next(cx)),
+                None => ready!(self.call.poll_next(cx, &mut self.inbox)),
             };
             match next {
                 Next::Item(item) => return Poll::Ready(Ok(Answer::Item(item))),

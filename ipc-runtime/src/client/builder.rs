@@ -13,7 +13,7 @@ use crate::request::Timeout;
 use crate::wire::MAX_CREDIT;
 
 /// The item credit a call starts with, unless the builder says otherwise.
-pub(crate) const DEFAULT_CREDIT: u64 = 256 * 1024;
+pub(crate) const DEFAULT_CREDIT: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelOptions {
@@ -79,7 +79,7 @@ impl ChannelBuilder {
     }
 
     /// How many bytes of streamed messages, 32 more for each, a server may send on a call before the application
-    /// has taken them. It bounds what an unread stream costs in memory. Default: 256 KiB.
+    /// has taken them. It bounds what an unread stream costs in memory. Default: 1 MiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::connection::Connection;
-use crate::connection::call::{self, CallState, End, Lost, Next};
+use crate::connection::call::{self, CallState, End, Inbox, Lost, Next};
 use crate::connection::driver::{Ending, Side};
 use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
@@ -45,6 +45,16 @@ struct Table {
     unused: bool,
     /// The lowest `last_call_id` of the server's `GoAway`s.
     last_accepted: Option<u64>,
+}
+
+impl Table {
+    /// Whether the call has ever been opened.
+    fn check(&self, id: u64) -> Result<(), Status> {
+        if id > self.last_opened {
+            return Err(Status::internal(format!("an answer to call {id}, which was never opened")));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -237,14 +247,10 @@ pub(crate) struct ClientCall {
 
 impl ClientCall {
     /// What the server sent next. Credit for what was taken is given back.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let (next, grant) = self.state.poll_next(cx);
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<Next> {
+        let (next, grant) = self.state.poll_next(cx, inbox);
         self.connection.connection.grant(self.id, grant);
         next
-    }
-
-    pub(crate) async fn next(&self) -> Next {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 }
 
@@ -326,7 +332,7 @@ impl Side for ClientSide {
             }
             Body::Item(item) => {
                 drop(table);
-                self.on_hot(id, Hot::Item(item.message))
+                self.on_items(id, &mut vec![item.message])
             }
             Body::Credit(credit) => entry.state.add_credit(credit.amount),
             Body::Close(close) => {
@@ -338,24 +344,26 @@ impl Side for ClientSide {
         }
     }
 
-    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
+    fn on_items(&mut self, id: u64, items: &mut Vec<Bytes>) -> Result<(), Status> {
         let mut table = lock(&self.connection.table);
-        if id > table.last_opened {
-            return Err(Status::internal(format!("an answer to call {id}, which was never opened")));
-        }
+        let items = items.drain(..);
+        table.check(id)?;
+        let Some(entry) = table.calls.get_mut(&id) else { return Ok(()) };
+        Self::begin_answer(entry);
+        let state = Arc::clone(&entry.state);
+        drop(table);
+        state.put_items(items)
+    }
+
+    fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
         match hot {
-            Hot::Item(message) => {
-                let Some(entry) = table.calls.get_mut(&id) else { return Ok(()) };
-                Self::begin_answer(entry);
-                let state = Arc::clone(&entry.state);
-                drop(table);
-                state.put_item(message)
-            }
+            Hot::Item(message) => self.on_items(id, &mut vec![message]),
             Hot::Answer(message) => {
-                drop(table);
+                lock(&self.connection.table).check(id)?;
                 self.answer(id, message);
                 Ok(())
             }
+            Hot::Request { .. } => Err(Status::internal("Open from a server")),
         }
     }
 

@@ -7,6 +7,7 @@ mod kinds;
 mod outbound;
 mod streaming;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use self::streaming::while_sending;
 use super::calls::{ClientCall, ClientConnection, Head, OpenError};
 use super::shared::{Shared, Wish};
 use crate::codegen::{Idempotency, Method};
-use crate::connection::call::{End, Lost, Next};
+use crate::connection::call::{End, Inbox, Lost, Next};
 use crate::connection::clock::later;
 use crate::deadline;
 use crate::error::{Failure, IpcError};
@@ -60,7 +61,7 @@ impl Sending<'_> {
     }
 
     /// Whether everything sent so far can be sent again; if so, makes ready for that.
-    const fn rewind(&mut self) -> bool {
+    fn rewind(&mut self) -> bool {
         match self {
             Self::Message(_) => true,
             Self::Stream(outbound) => outbound.rewind(),
@@ -333,9 +334,9 @@ impl Answer {
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.
 async fn single_answer(call: &ClientCall) -> Result<Answer, Unanswered> {
-    let (mut metadata, mut message) = (Metadata::new(), None);
+    let (mut metadata, mut message, mut inbox) = (Metadata::new(), None, Inbox::default());
     loop {
-        match call.next().await {
+        match poll_fn(|cx| call.poll_next(cx, &mut inbox)).await {
             Next::Headers(headers) => metadata = headers,
             Next::Item(item) if message.is_none() => message = Some(item),
             Next::Item(_) => return Err(wrong_count("more than one message")),

@@ -4,6 +4,7 @@
 //! methods, and does no I/O: it says what must be sent (a `Credit`), its caller sends it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -60,10 +61,19 @@ pub(crate) struct Lost {
     pub(crate) begun: bool,
 }
 
+/// Items on their way from a call's state to their reader: taken together, and counted before anybody asks.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    items: VecDeque<Waiting>,
+    taken: u64,
+}
+
 /// The state of a call on this side of the connection.
 #[derive(Debug)]
 pub(crate) struct CallState {
     inner: Mutex<Inner>,
+    /// What was not read yet is given up; beside the lock for the reader of an [`Inbox`].
+    given_up: AtomicBool,
     window: u64,
     deadline: Option<Instant>,
 }
@@ -79,9 +89,8 @@ struct Inner {
     abandoned: bool,
     /// The peer has said something about the call.
     answered: bool,
-    /// What the peer may still send by this side's count, and what was taken and not granted again yet.
+    /// What the peer may still send by this side's count.
     incoming: i128,
-    taken: u64,
     /// What this side may still send.
     outgoing: i128,
     reader: Option<Waker>,
@@ -116,13 +125,12 @@ impl CallState {
             abandoned: false,
             answered: false,
             incoming: i128::from(window),
-            taken: 0,
             outgoing: i128::from(peer_window),
             reader: None,
             sender: None,
             canceller: None,
         };
-        Self { inner: Mutex::new(inner), window, deadline }
+        Self { inner: Mutex::new(inner), given_up: AtomicBool::new(false), window, deadline }
     }
 
     pub(crate) const fn deadline(&self) -> Option<Instant> {
@@ -137,33 +145,38 @@ impl CallState {
         wake(&mut inner.reader);
     }
 
-    /// An item from the peer.
+    /// Items from the peer, in their order.
     ///
     /// # Errors
     ///
-    /// The peer had no credit left for it.
-    pub(crate) fn put_item(&self, item: Bytes) -> Result<(), Status> {
+    /// The peer had no credit left for one of them.
+    pub(crate) fn put_items(&self, items: impl Iterator<Item = Bytes>) -> Result<(), Status> {
         let mut inner = lock(&self.inner);
         if inner.end.is_some() {
             return Ok(());
         }
         inner.answered = true;
-        if inner.incoming <= 0 {
-            return Err(Status::internal(format!(
-                "Item of {} bytes sent with a credit of {}",
-                item.len(),
-                inner.incoming
-            )));
+        for item in items {
+            if inner.incoming <= 0 {
+                return Err(Status::internal(format!(
+                    "Item of {} bytes sent with a credit of {}",
+                    item.len(),
+                    inner.incoming
+                )));
+            }
+            let cost = cost(item.len());
+            inner.incoming -= i128::from(cost);
+            inner.push(Waiting { message: item, cost });
         }
-        let cost = cost(item.len());
-        inner.incoming -= i128::from(cost);
-        inner.push(Waiting { message: item, cost });
+        wake(&mut inner.reader);
         Ok(())
     }
 
     /// The message that came with `Open`, or after the last item with `Close`: it costs no credit.
     pub(crate) fn put_free(&self, message: Bytes) {
-        lock(&self.inner).push(Waiting { message, cost: 0 });
+        let mut inner = lock(&self.inner);
+        inner.push(Waiting { message, cost: 0 });
+        wake(&mut inner.reader);
     }
 
     /// The one message of the answer and its end, together.
@@ -180,6 +193,9 @@ impl CallState {
 
     /// The end of what the peer sends. The first end holds, but a cancellation overrules a `HalfClose`.
     pub(crate) fn put_end(&self, end: End) {
+        if end.takes_back() {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
         lock(&self.inner).end(end);
     }
 
@@ -206,7 +222,10 @@ impl CallState {
     ///
     /// The second value is the credit that is due to the peer now; whatever the first is, it must be sent if it
     /// is not 0.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> (Poll<Next>, u64) {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> (Poll<Next>, u64) {
+        if let Some(item) = self.unread(inbox) {
+            return (Poll::Ready(Next::Item(item)), self.count(inbox));
+        }
         let mut inner = lock(&self.inner);
         if let Some(headers) = inner.headers.take() {
             return (Poll::Ready(Next::Headers(headers)), 0);
@@ -215,7 +234,10 @@ impl CallState {
             inner.clear();
         }
         if let Some(item) = inner.first.take().or_else(|| inner.items.pop_front()) {
-            let grant = inner.take(item.cost, self.window);
+            // The rest without the lock.
+            std::mem::swap(&mut inbox.items, &mut inner.items);
+            inbox.taken = inbox.taken.saturating_add(item.cost);
+            let grant = inner.grant(&mut inbox.taken, self.window);
             return (Poll::Ready(Next::Item(item.message)), grant);
         }
         if let Some(end) = &inner.end {
@@ -225,22 +247,39 @@ impl CallState {
         (Poll::Pending, inner.ask(self.window))
     }
 
-    /// Waits until an item may be sent; `false` once none will be wanted.
-    pub(crate) fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn unread(&self, inbox: &mut Inbox) -> Option<Bytes> {
+        if !inbox.items.is_empty() && self.given_up.load(Ordering::Relaxed) {
+            inbox.items.clear();
+        }
+        let item = inbox.items.pop_front()?;
+        inbox.taken = inbox.taken.saturating_add(item.cost);
+        Some(item.message)
+    }
+
+    /// The credit that is due for what was read.
+    fn count(&self, inbox: &mut Inbox) -> u64 {
+        if !is_due(inbox.taken, self.window) {
+            return 0;
+        }
+        lock(&self.inner).grant(&mut inbox.taken, self.window)
+    }
+
+    /// Waits until an item may be sent; returns the credit there is, `None` once no items will be wanted.
+    pub(crate) fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<Option<i128>> {
         let mut inner = lock(&self.inner);
         if !matches!(&inner.end, None | Some(End::HalfClosed)) || inner.abandoned {
-            return Poll::Ready(false);
+            return Poll::Ready(None);
         }
         if inner.outgoing > 0 {
-            return Poll::Ready(true);
+            return Poll::Ready(Some(inner.outgoing));
         }
         register(&mut inner.sender, cx);
         Poll::Pending
     }
 
-    /// An item of `length` message bytes has been sent.
-    pub(crate) fn spend(&self, length: usize) {
-        lock(&self.inner).outgoing -= i128::from(cost(length));
+    /// Items that cost this are being sent.
+    pub(crate) fn spend(&self, cost: u64) {
+        lock(&self.inner).outgoing -= i128::from(cost);
     }
 
     /// Waits until the call is over for the peer: closed, cancelled or its connection lost.
@@ -314,7 +353,6 @@ impl Inner {
         } else {
             self.items.push_back(item);
         }
-        wake(&mut self.reader);
     }
 
     fn clear(&mut self) {
@@ -322,13 +360,12 @@ impl Inner {
         self.items = VecDeque::new();
     }
 
-    /// Counts what the application took; returns what to grant now: at half a window, and never without one.
-    fn take(&mut self, cost: u64, window: u64) -> u64 {
-        self.taken = self.taken.saturating_add(cost);
-        if window == 0 || self.taken < (window / 2).max(1) || self.end.is_some() {
+    /// What to grant now for what the application took: at half a window, and never without one.
+    fn grant(&mut self, taken: &mut u64, window: u64) -> u64 {
+        if !is_due(*taken, window) || self.end.is_some() {
             return 0;
         }
-        let grant = std::mem::take(&mut self.taken);
+        let grant = std::mem::take(taken);
         self.incoming += i128::from(grant);
         grant
     }
@@ -356,7 +393,12 @@ pub(crate) fn expire<'a>(calls: impl Iterator<Item = &'a Arc<CallState>>, now: I
     alarm.reset(next);
 }
 
-fn cost(length: usize) -> u64 {
+const fn is_due(taken: u64, window: u64) -> bool {
+    window > 0 && taken > 0 && taken >= window / 2
+}
+
+/// What an item of `length` message bytes costs.
+pub(crate) const fn cost(length: usize) -> u64 {
     length as u64 + ITEM_OVERHEAD
 }
 
@@ -376,19 +418,30 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
 mod tests {
     use super::*;
 
-    fn next(call: &CallState) -> (Poll<Next>, u64) {
-        call.poll_next(&mut Context::from_waker(Waker::noop()))
+    struct Reader {
+        call: CallState,
+        inbox: Inbox,
     }
 
-    fn item_of(call: &CallState) -> (usize, u64) {
-        match next(call) {
-            (Poll::Ready(Next::Item(item)), grant) => (item.len(), grant),
-            other => panic!("an item, not {other:?}"),
+    impl Reader {
+        fn new(window: u64) -> Self {
+            Self { call: CallState::new(window, 0, None), inbox: Inbox::default() }
+        }
+
+        fn next(&mut self) -> (Poll<Next>, u64) {
+            self.call.poll_next(&mut Context::from_waker(Waker::noop()), &mut self.inbox)
+        }
+
+        fn item(&mut self) -> (usize, u64) {
+            match self.next() {
+                (Poll::Ready(Next::Item(item)), grant) => (item.len(), grant),
+                other => panic!("an item, not {other:?}"),
+            }
         }
     }
 
     fn put(call: &CallState, len: usize) -> Result<(), Status> {
-        call.put_item(Bytes::from(vec![0; len]))
+        call.put_items(std::iter::once(Bytes::from(vec![0; len])))
     }
 
     #[test]
@@ -407,25 +460,25 @@ mod tests {
 
     #[test]
     fn credit_comes_back_at_half_a_window_and_only_for_what_cost_some() {
-        let call = CallState::new(200, 0, None);
-        call.put_free(Bytes::from_static(&[0; 500]));
-        put(&call, 67).unwrap();
-        put(&call, 1).unwrap();
-        assert_eq!(item_of(&call), (500, 0));
-        assert_eq!(item_of(&call), (67, 0));
-        assert_eq!(item_of(&call), (1, 99 + 33));
+        let mut reader = Reader::new(200);
+        reader.call.put_free(Bytes::from_static(&[0; 500]));
+        put(&reader.call, 67).unwrap();
+        put(&reader.call, 1).unwrap();
+        assert_eq!(reader.item(), (500, 0));
+        assert_eq!(reader.item(), (67, 0));
+        assert_eq!(reader.item(), (1, 99 + 33));
     }
 
     #[test]
     fn without_a_window_each_wait_allows_one_item() {
-        let call = CallState::new(0, 0, None);
-        assert!(put(&call, 1).is_err());
-        assert!(matches!(next(&call), (Poll::Pending, 1)));
-        assert!(matches!(next(&call), (Poll::Pending, 0)));
-        put(&call, 100).unwrap();
-        assert_eq!(item_of(&call), (100, 0));
-        assert!(put(&call, 1).is_err());
-        assert!(matches!(next(&call), (Poll::Pending, 132)));
+        let mut reader = Reader::new(0);
+        assert!(put(&reader.call, 1).is_err());
+        assert!(matches!(reader.next(), (Poll::Pending, 1)));
+        assert!(matches!(reader.next(), (Poll::Pending, 0)));
+        put(&reader.call, 100).unwrap();
+        assert_eq!(reader.item(), (100, 0));
+        assert!(put(&reader.call, 1).is_err());
+        assert!(matches!(reader.next(), (Poll::Pending, 132)));
     }
 
     #[test]
@@ -433,24 +486,27 @@ mod tests {
         let call = CallState::new(0, MAX_CREDIT - 1, None);
         call.add_credit(1).unwrap();
         assert!(call.add_credit(1).is_err());
-        call.spend(0);
+        call.spend(cost(0));
         call.add_credit(32).unwrap();
     }
 
     #[test]
     fn what_arrived_before_the_end_is_read_first_but_not_after_a_cancellation() {
-        let close = || End::Closed(Box::default());
-        let call = CallState::new(100, 0, None);
-        put(&call, 1).unwrap();
-        call.put_end(close());
-        put(&call, 2).unwrap();
-        assert_eq!(item_of(&call).0, 1);
-        assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Closed(_)))));
+        let mut reader = Reader::new(100);
+        put(&reader.call, 1).unwrap();
+        reader.call.put_end(End::Closed(Box::default()));
+        put(&reader.call, 2).unwrap();
+        assert_eq!(reader.item().0, 1);
+        assert!(matches!(reader.next().0, Poll::Ready(Next::End(End::Closed(_)))));
 
-        let call = CallState::new(100, 0, None);
-        put(&call, 1).unwrap();
-        call.put_end(End::HalfClosed);
-        call.put_end(End::cancelled(Status::cancelled("")));
-        assert!(matches!(next(&call).0, Poll::Ready(Next::End(End::Cancelled(_)))));
+        let mut reader = Reader::new(100);
+        for length in 1..=2 {
+            put(&reader.call, length).unwrap();
+        }
+        reader.call.put_end(End::HalfClosed);
+        // The second is on its way to the reader already.
+        assert_eq!(reader.item().0, 1);
+        reader.call.put_end(End::cancelled(Status::cancelled("")));
+        assert!(matches!(reader.next().0, Poll::Ready(Next::End(End::Cancelled(_)))));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
@@ -39,7 +39,14 @@ pub(crate) trait Side: Send + Unpin + 'static {
     /// The peer broke the protocol; the status becomes the `GoAway`.
     fn on_call(&mut self, call_id: u64, body: Body) -> Result<(), Status>;
 
-    /// As [`on_call`](Self::on_call), for the two bodies that most traffic is made of.
+    /// Items of one call, in their order; takes all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_call`](Self::on_call).
+    fn on_items(&mut self, call_id: u64, items: &mut Vec<Bytes>) -> Result<(), Status>;
+
+    /// As [`on_call`](Self::on_call), for the other bodies that most traffic is made of.
     ///
     /// # Errors
     ///
@@ -111,6 +118,9 @@ pub(crate) struct Driver<S> {
     read_step: usize,
     codec: FrameCodec,
     clock: Clock,
+    /// Items that have come one after the other, and their call.
+    items: Vec<Bytes>,
+    items_of: u64,
 }
 
 impl<S: Side> Driver<S> {
@@ -118,7 +128,17 @@ impl<S: Side> Driver<S> {
     pub(crate) fn new(side: S, connection: Arc<Connection>, input: BoxedRead, buffer: BytesMut) -> Self {
         let codec = FrameCodec::new(connection.variant, connection.max_frame_bytes);
         let clock = Clock::new(connection.read_timeout, connection.write_timeout);
-        Self { side, connection, input, buffer, read_step: READ_STEP, codec, clock }
+        Self {
+            side,
+            connection,
+            input,
+            buffer,
+            read_step: READ_STEP,
+            codec,
+            clock,
+            items: Vec::new(),
+            items_of: 0,
+        }
     }
 
     /// Runs the connection to its end.
@@ -201,21 +221,50 @@ impl<S: Side> Driver<S> {
                 Ok(Some(frame)) => {
                     taken += 1;
                     self.clock.frame_began = None;
-                    match hot::recognise(&frame) {
-                        Some((id, hot)) => self.side.on_hot(id, hot).map_err(Ending::breach)?,
-                        None => self.on_envelope(wire::decode(frame).map_err(Ending::frame)?)?,
+                    match hot::recognise(frame) {
+                        Ok((id, Hot::Item(item))) => self.on_item(id, item)?,
+                        Ok((id, hot)) => {
+                            self.pass_items()?;
+                            self.side.on_hot(id, hot).map_err(Ending::breach)?;
+                        }
+                        Err(frame) => {
+                            self.pass_items()?;
+                            self.on_envelope(wire::decode(frame).map_err(Ending::frame)?)?;
+                        }
                     }
                 }
                 Ok(None) => {
+                    self.pass_items()?;
                     self.clock.note_buffer(self.buffer.is_empty());
                     return Ok(taken);
                 }
-                Err(error) => return Err(Ending::frame(error)),
+                Err(error) => {
+                    self.pass_items()?;
+                    return Err(Ending::frame(error));
+                }
             }
         }
+        self.pass_items()?;
         // What waits in the buffer now waits for this side.
         self.clock.frame_began = None;
         Ok(taken)
+    }
+
+    /// Items of one call that come one after the other are handed over together.
+    fn on_item(&mut self, id: u64, item: Bytes) -> Result<(), Ending> {
+        if id != self.items_of {
+            self.pass_items()?;
+            self.items_of = id;
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
+    fn pass_items(&mut self) -> Result<(), Ending> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        self.side.on_items(self.items_of, &mut self.items).map_err(Ending::breach)
     }
 
     fn on_envelope(&mut self, envelope: Envelope) -> Result<(), Ending> {

@@ -182,6 +182,14 @@ impl Writer {
         }
     }
 
+    /// As [`flush`](Self::flush), once this many bytes have come together.
+    pub(crate) fn flush_from(&self, bytes: usize) {
+        let enough = lock(&self.queue).buffer.len() >= bytes;
+        if enough {
+            self.flush();
+        }
+    }
+
     /// The driver's turn: registers its waker and goes on with a write that was blocked.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Flushed {
         {

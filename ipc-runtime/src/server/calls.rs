@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::Core;
@@ -42,6 +42,12 @@ struct Calls {
     last_accepted: u64,
     /// No call above this is accepted: a `GoAway` said so.
     draining: bool,
+}
+
+impl Calls {
+    fn is_drained(&self) -> bool {
+        self.draining && self.running.is_empty()
+    }
 }
 
 impl ServerConnection {
@@ -81,32 +87,65 @@ impl ServerConnection {
         running.len()
     }
 
-    /// Ends an accepted call: takes it off the books, then writes its `Close`, for which `write` is called unless
+    /// Ends an accepted call: takes it off the books and writes its `Close`, for which `write` is called unless
     /// the call has been ended otherwise.
     pub(crate) async fn close(
         &self,
         id: u64,
         mut write: impl FnMut(&mut BytesMut) -> Result<(), IpcError>,
     ) -> Result<(), IpcError> {
+        let mut drained = false;
         let sent = self
             .connection
             .send_call(|buffer, _| {
-                if self.calls_contains(id) {
-                    write(buffer)?;
-                    self.remove(id);
-                }
+                drained = self.write_close(id, || write(buffer))?;
                 Ok(())
             })
             .await;
-        if let Err(Refusal::Ended) = sent {
-            // Nobody can be told, but it counts no longer.
-            self.remove(id);
-        }
-        self.wake_if_drained();
+        self.closed(id, sent, drained)
+    }
+
+    /// As [`close`](Self::close), without waiting; `false` where there is no room.
+    pub(crate) fn try_close(
+        &self,
+        id: u64,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), IpcError>,
+    ) -> Result<bool, IpcError> {
+        let mut drained = false;
+        let sent = self.connection.writer.append(Class::Call, |buffer, _| {
+            drained = self.write_close(id, || write(buffer))?;
+            Ok(())
+        });
+        self.connection.writer.flush();
         match sent {
-            Err(Refusal::Frame(error)) => Err(error),
-            Ok(_) | Err(Refusal::Full | Refusal::Ended) => Ok(()),
+            Err(Refusal::Full) => Ok(false),
+            sent => self.closed(id, sent, drained).map(|()| true),
         }
+    }
+
+    /// Returns whether this was the last call of a connection that takes no more.
+    fn write_close(&self, id: u64, write: impl FnOnce() -> Result<(), IpcError>) -> Result<bool, IpcError> {
+        let mut calls = lock(&self.calls);
+        if !calls.running.contains_key(&id) {
+            return Ok(false);
+        }
+        write()?;
+        let state = calls.running.remove(&id);
+        let drained = calls.is_drained();
+        drop(calls);
+        self.ended(state);
+        Ok(drained)
+    }
+
+    fn closed(&self, id: u64, sent: Result<u64, Refusal>, drained: bool) -> Result<(), IpcError> {
+        match sent {
+            // Nobody can be told, but it counts no longer.
+            Err(Refusal::Ended) => _ = self.remove(id),
+            Err(Refusal::Frame(error)) => return Err(error),
+            _ if drained => self.connection.writer.wake_driver(),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// As [`close`](Self::close) for a call whose task ends without having said how.
@@ -114,7 +153,9 @@ impl ServerConnection {
         if self.remove(id) {
             self.refuse(Class::Control, id, status, false);
             self.connection.writer.flush();
-            self.wake_if_drained();
+            if self.is_drained() {
+                self.connection.writer.wake_driver();
+            }
         }
     }
 
@@ -123,28 +164,21 @@ impl ServerConnection {
         lock(&self.calls).running.len()
     }
 
-    fn calls_contains(&self, id: u64) -> bool {
-        lock(&self.calls).running.contains_key(&id)
-    }
-
     fn remove(&self, id: u64) -> bool {
         let removed = lock(&self.calls).running.remove(&id);
-        if let Some(state) = &removed {
-            self.core.calls_ended(1);
-            state.put_end(End::Over);
-        }
-        removed.is_some()
+        self.ended(removed)
+    }
+
+    /// A call, if it was one, is off the books.
+    fn ended(&self, call: Option<Arc<CallState>>) -> bool {
+        let Some(state) = call else { return false };
+        self.core.calls_ended(1);
+        state.put_end(End::Over);
+        true
     }
 
     fn is_drained(&self) -> bool {
-        let calls = lock(&self.calls);
-        calls.draining && calls.running.is_empty()
-    }
-
-    fn wake_if_drained(&self) {
-        if self.is_drained() {
-            self.connection.writer.wake_driver();
-        }
+        lock(&self.calls).is_drained()
     }
 
     fn refuse(&self, class: Class, id: u64, status: &Status, not_processed: bool) {
@@ -170,16 +204,15 @@ impl ServerSide {
         Self { connection, last_seen: 0, _place: place }
     }
 
-    fn open(&mut self, id: u64, open: Open) -> Result<(), Status> {
+    fn open(&mut self, id: u64, open: Opening<'_>) -> Result<(), Status> {
         if id <= self.last_seen {
             return Err(Status::internal(format!("Open with id {id} after {}", self.last_seen)));
         }
         self.last_seen = id;
         let connection = &self.connection;
         let core = &connection.core;
-        let path = std::str::from_utf8(&open.method).unwrap_or_default();
-        let metadata = wire::metadata(open.metadata);
-        let admitted = core.router.find(path).and_then(|route| {
+        let metadata = open.metadata;
+        let admitted = core.router.find(open.method).and_then(|route| {
             if let Some(why) = metadata.first_bad_key() {
                 return Err(Status::invalid_argument(why));
             }
@@ -240,6 +273,15 @@ impl ServerSide {
     }
 }
 
+/// A call as its client opens it.
+struct Opening<'a> {
+    method: &'a [u8],
+    timeout_us: u64,
+    metadata: Metadata,
+    end_of_stream: bool,
+    message: Option<Bytes>,
+}
+
 /// When the caller stops waiting; a value beyond the clock means never.
 fn deadline_of(timeout_us: u64) -> Option<Instant> {
     if timeout_us == 0 {
@@ -251,7 +293,12 @@ fn deadline_of(timeout_us: u64) -> Option<Instant> {
 impl Side for ServerSide {
     fn on_call(&mut self, id: u64, body: Body) -> Result<(), Status> {
         let body = match body {
-            Body::Open(open) => return self.open(id, open),
+            Body::Open(open) => {
+                let Open { method, timeout_us, metadata, end_of_stream, message } = open;
+                let metadata = wire::metadata(metadata);
+                let open = Opening { method: &method, timeout_us, metadata, end_of_stream, message };
+                return self.open(id, open);
+            }
             Body::Headers(_) | Body::Close(_) => {
                 return Err(Status::internal(format!("{} from a client", body.name())));
             }
@@ -259,7 +306,7 @@ impl Side for ServerSide {
         };
         let Some(state) = lock(&self.connection.calls).running.get(&id).cloned() else { return Ok(()) };
         match body {
-            Body::Item(item) => state.put_item(item.message),
+            Body::Item(item) => state.put_items(std::iter::once(item.message)),
             Body::Credit(credit) => state.add_credit(credit.amount),
             Body::HalfClose(_) => {
                 state.put_end(End::HalfClosed);
@@ -273,10 +320,22 @@ impl Side for ServerSide {
         }
     }
 
+    fn on_items(&mut self, id: u64, items: &mut Vec<Bytes>) -> Result<(), Status> {
+        let state = lock(&self.connection.calls).running.get(&id).cloned();
+        let items = items.drain(..);
+        state.map_or(Ok(()), |state| state.put_items(items))
+    }
+
     fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
-        let Hot::Item(message) = hot else { return Err(Status::internal("Close from a client")) };
-        let Some(state) = lock(&self.connection.calls).running.get(&id).cloned() else { return Ok(()) };
-        state.put_item(message)
+        match hot {
+            Hot::Item(message) => self.on_items(id, &mut vec![message]),
+            Hot::Answer(_) => Err(Status::internal("Close from a client")),
+            Hot::Request { method, timeout_us, message } => {
+                let (metadata, message) = (Metadata::new(), Some(message));
+                let open = Opening { method: &method, timeout_us, metadata, end_of_stream: true, message };
+                self.open(id, open)
+            }
+        }
     }
 
     fn on_go_away(&mut self, go_away: GoAway) -> Result<(), Ending> {

@@ -1,25 +1,24 @@
-//! One call on the server: reads the request, runs the handler in a task of its own, sends the answer.
+//! A call on the server: its place on its connection's books, what it reads, how it is closed.
 //!
-//! It hears the call's cancellation and its deadline. Which handler it is, the generated code knows, and what it takes and
-//! answers, [`work`](super::work).
+//! Which handler it is, the generated code knows; how that runs, [`task`](super::task), and what it takes and answers,
+//! [`work`](super::work).
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use tokio::time::Instant;
 
 use super::calls::ServerConnection;
-use super::layered;
 use super::reply::{Reply, Streamed};
+use super::task::Answering;
 use super::work::{Answer, Begin, Ended, Handling, Work};
-use crate::connection::call::{CallState, End, Next};
-use crate::deadline;
+use crate::connection::call::{CallState, End, Inbox, Next};
+use crate::error::IpcError;
 use crate::layer::{Layers, Path};
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
@@ -30,19 +29,11 @@ use crate::wire::encode::Encode;
 
 /// A call that has arrived and waits for its handler.
 pub struct ServerCall {
-    slot: Slot,
+    pub(super) slot: Slot,
     /// The whole request, where it came with the call.
-    message: Option<Bytes>,
-    metadata: Metadata,
-    around: Around,
-}
-
-/// How the work on a call came to its end.
-enum Outcome<T> {
-    Done(Result<T, Status>),
-    Cancelled(Status),
-    Expired,
-    Lost,
+    pub(super) message: Option<Bytes>,
+    pub(super) metadata: Metadata,
+    pub(super) around: Around,
 }
 
 /// The layers around a call, and what they are told of it.
@@ -55,7 +46,7 @@ pub(crate) struct Around {
 pub(crate) struct Slot {
     connection: Arc<ServerConnection>,
     id: u64,
-    state: Arc<CallState>,
+    pub(super) state: Arc<CallState>,
     /// The handler has been called, so the request counts as processed.
     started: AtomicBool,
     open: bool,
@@ -64,7 +55,7 @@ pub(crate) struct Slot {
 /// Which sides of a method stream.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
-    requests: bool,
+    pub(super) requests: bool,
     pub(super) responses: bool,
 }
 
@@ -152,64 +143,7 @@ impl ServerCall {
     }
 
     fn spawn(self, shape: Shape, handler: Pin<Box<dyn Work>>) {
-        tokio::spawn(self.answer(shape, handler));
-    }
-
-    async fn answer(self, shape: Shape, mut handler: Pin<Box<dyn Work>>) {
-        let Self { slot, message, metadata, around } = self;
-        let deadline = slot.state.deadline();
-        let outcome = {
-            let call = Call { slot: &slot, shape, message, deadline, handler: handler.as_mut() };
-            let work = pin!(async {
-                if around.layers.is_empty() {
-                    return Ok((call.handle(metadata, Metadata::new()).await?, None));
-                }
-                // Boxed, so that calls without layers stay small.
-                Box::pin(layered::through(around, metadata, call)).await
-            });
-            slot.watch(deadline, work).await
-        };
-        match outcome {
-            Outcome::Done(Ok((ended, None))) => slot.succeed(&ended, handler.message()).await,
-            Outcome::Done(Ok((ended, Some(instead)))) => slot.succeed(&ended, Some(&instead)).await,
-            // The handler is gone before anybody hears that it failed.
-            Outcome::Done(Err(status)) | Outcome::Cancelled(status) => {
-                drop(handler);
-                slot.fail(status).await;
-            }
-            Outcome::Expired => {
-                drop(handler);
-                slot.fail(Status::deadline_exceeded("the deadline passed on the server")).await;
-            }
-            Outcome::Lost => {}
-        }
-    }
-}
-
-/// A call whose handler is to run.
-pub(super) struct Call<'a> {
-    pub(super) slot: &'a Slot,
-    pub(super) shape: Shape,
-    pub(super) deadline: Option<Instant>,
-    message: Option<Bytes>,
-    handler: Pin<&'a mut dyn Work>,
-}
-
-impl Call<'_> {
-    /// Runs the handler; what it streams begins with `headers`.
-    pub(super) async fn handle(self, metadata: Metadata, headers: Metadata) -> Result<Ended, Status> {
-        let Self { slot, shape, deadline, message, mut handler } = self;
-        let message = match message {
-            Some(message) if shape.requests => {
-                slot.state.put_request(message);
-                Bytes::new()
-            }
-            None if shape.requests => Bytes::new(),
-            Some(message) => message,
-            None => slot.single().await?,
-        };
-        handler.as_mut().begin(Begin { slot, message, metadata, deadline, headers })?;
-        poll_fn(|cx| handler.as_mut().poll(cx)).await
+        tokio::spawn(Answering::new(self, shape, handler));
     }
 }
 
@@ -229,7 +163,8 @@ impl Slot {
     }
 
     fn incoming(&self) -> Incoming {
-        Incoming { connection: Arc::clone(&self.connection), id: self.id, state: Arc::clone(&self.state) }
+        let (connection, state) = (Arc::clone(&self.connection), Arc::clone(&self.state));
+        Incoming { connection, id: self.id, state, inbox: Inbox::default() }
     }
 
     pub(super) fn peer(&self) -> Arc<PeerInfo> {
@@ -245,10 +180,10 @@ impl Slot {
     }
 
     /// The one message of a request that came in parts.
-    async fn single(&self) -> Result<Bytes, Status> {
+    pub(super) async fn single(&self) -> Result<Bytes, Status> {
         let wrong =
             |what| Status::invalid_argument(format!("the request has {what} where the method takes one"));
-        let incoming = self.incoming();
+        let mut incoming = self.incoming();
         let Some(message) = poll_fn(|cx| incoming.poll_item(cx)).await? else {
             return Err(wrong("no message"));
         };
@@ -258,31 +193,27 @@ impl Slot {
         Ok(message)
     }
 
-    /// Runs `work` until it is done, the call is cancelled, or its deadline passes. Work that did not hear that it was
-    /// cancelled or late is so all the same.
-    async fn watch<T>(
-        &self,
-        deadline: Option<Instant>,
-        mut work: Pin<&mut impl Future<Output = Result<T, Status>>>,
-    ) -> Outcome<T> {
-        let work = poll_fn(|cx| {
-            if let Some(end) = self.state.over() {
-                return Poll::Ready(end.into());
-            }
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(self.state.over().map_or(Outcome::Done(done), Outcome::from));
-            }
-            self.state.poll_over(cx).map(Outcome::from)
-        });
-        let Some(deadline) = deadline else { return work.await };
-        match deadline::scope(deadline, work).await {
-            Outcome::Done(_) if Instant::now() >= deadline => Outcome::Expired,
-            outcome => outcome,
-        }
+    /// Closes the call at once; `false` where that must wait for room.
+    ///
+    /// # Errors
+    ///
+    /// The answer can't be sent.
+    pub(super) fn try_succeed(
+        &mut self,
+        ended: &Ended,
+        message: Option<&dyn Encode>,
+    ) -> Result<bool, IpcError> {
+        let (connection, id) = (&self.connection, self.id);
+        let encoder = &connection.connection.encoder;
+        let write =
+            |buffer: &mut BytesMut| encoder.put_close(buffer, id, &ended.headers, &ended.trailers, message);
+        let closed = connection.try_close(id, write)?;
+        self.open = !closed;
+        Ok(closed)
     }
 
     /// Closes the call.
-    async fn succeed(mut self, ended: &Ended, message: Option<&dyn Encode>) {
+    pub(super) async fn succeed(mut self, ended: &Ended, message: Option<&dyn Encode>) {
         let (connection, id) = (&self.connection, self.id);
         let encoder = &connection.connection.encoder;
         let write =
@@ -293,7 +224,7 @@ impl Slot {
         }
     }
 
-    async fn fail(mut self, status: Status) {
+    pub(super) async fn fail(mut self, status: Status) {
         let not_processed = !self.started.load(Ordering::Relaxed);
         let (connection, id) = (&self.connection, self.id);
         let encoder = &connection.connection.encoder;
@@ -302,16 +233,6 @@ impl Slot {
         match connection.close(id, write).await {
             Ok(()) => self.open = false,
             Err(error) => tracing::error!(%error, "Close not sent"),
-        }
-    }
-}
-
-impl<T> From<End> for Outcome<T> {
-    fn from(end: End) -> Self {
-        match end {
-            End::Cancelled(status) => Self::Cancelled(*status),
-            End::Expired => Self::Expired,
-            _ => Self::Lost,
         }
     }
 }
@@ -336,12 +257,13 @@ pub(crate) struct Incoming {
     connection: Arc<ServerConnection>,
     id: u64,
     state: Arc<CallState>,
+    inbox: Inbox,
 }
 
 impl Incoming {
     /// The next request; `None` after the last.
-    pub(crate) fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
-        let (next, grant) = self.state.poll_next(cx);
+    pub(crate) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let (next, grant) = self.state.poll_next(cx, &mut self.inbox);
         self.connection.connection.grant(self.id, grant);
         Poll::Ready(match ready!(next) {
             Next::Item(item) => Ok(Some(item)),

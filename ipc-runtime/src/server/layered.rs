@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::dispatch::{Around, Call};
+use super::dispatch::Around;
 use super::reply::Encoded;
+use super::task::Job;
 use super::work::Ended;
 use crate::layer::{CallContext, unanswered};
 use crate::metadata::Metadata;
@@ -15,17 +16,18 @@ use crate::streaming::Streaming;
 /// has been sent then.
 pub(super) async fn through(
     around: Around,
+    message: Option<Bytes>,
     metadata: Metadata,
-    call: Call<'_>,
+    job: &mut Job,
 ) -> Result<(Ended, Option<Encoded>), Status> {
-    let (slot, streams) = (call.slot, call.shape.responses);
-    let mut context = CallContext::new(around.path, metadata, call.deadline, Some(slot.peer()));
+    let (streams, deadline) = (job.shape.responses, job.slot.state.deadline());
+    let mut context = CallContext::new(around.path, metadata, deadline, Some(job.slot.peer()));
     let (mut ran, mut answered) = (false, false);
-    let (ran_, answered_) = (&mut ran, &mut answered);
+    let (ran_, answered_, inner) = (&mut ran, &mut answered, &mut *job);
     let last = async move |metadata, begin: Metadata| {
         *ran_ = true;
         let mut headers = if streams { Metadata::new() } else { begin.clone() };
-        let ended = call.handle(metadata, begin).await?;
+        let ended = inner.handle(message, metadata, begin).await?;
         *answered_ = true;
         headers.merge(ended.headers);
         Ok((headers, ended.trailers))
@@ -45,7 +47,7 @@ pub(super) async fn through(
         }
         Some(answer) => {
             let answer = Streaming::of_list(answer.into_iter().map(Encoded).collect());
-            slot.reply(headers).stream(Ok(Response::new(answer))).await?;
+            job.slot.reply(headers).stream(Ok(Response::new(answer))).await?;
             Ok((Ended { headers: Metadata::new(), trailers }, None))
         }
     }

@@ -6,18 +6,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use futures_core::Stream;
 use prost::encoding::{DecodeContext, WireType, skip_field};
 use prost::{DecodeError, Message};
 
 use super::calls::ServerConnection;
+use crate::connection::batch::{Batch, Outgoing, Stopped};
 use crate::connection::call::CallState;
 use crate::connection::writer::{Class, Refusal};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
-use crate::wire::encode::pairs;
+use crate::wire::encode::{Encode, pairs};
 use crate::wire::{Body, Headers};
 
 /// What a handler that streams its answer is given to stream it with.
@@ -62,16 +63,47 @@ impl Reply {
         let mut headers = std::mem::take(&mut self.begin);
         headers.merge(own);
         self.send_headers(&headers)?;
+        let mut batch = Batch::default();
         let mut stream = pin!(stream);
-        while let Some(item) = poll_fn(|cx| self.flush_if_pending(stream.as_mut().poll_next(cx))).await {
-            let item = item?;
-            // The end of the stream, or its failure, needs no credit.
-            if !poll_fn(|cx| self.flush_if_pending(self.state.poll_credit(cx))).await {
-                break;
-            }
-            self.send_item(&item).await?;
+        loop {
+            let next = poll_fn(|cx| Poll::Ready(stream.as_mut().poll_next(cx))).await;
+            let next = match next {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    self.send(&mut batch).await?;
+                    poll_fn(|cx| stream.as_mut().poll_next(cx)).await
+                }
+            };
+            let Some(Ok(item)) = next else {
+                // The end of the stream, or its failure, needs no credit.
+                self.send(&mut batch).await?;
+                next.transpose()?;
+                return Ok(Response::received(Streamed, Metadata::new(), trailers));
+            };
+            self.put(&mut batch, &item).await?;
         }
-        Ok(Response::received(Streamed, Metadata::new(), trailers))
+    }
+
+    async fn put(&self, batch: &mut Batch, item: &dyn Encode) -> Result<(), Status> {
+        if batch.is_full() {
+            batch.send(self.outgoing()).await?;
+        }
+        let Err(stopped) = batch.put(self.outgoing(), item).await else { return Ok(()) };
+        if let Stopped::Item(_) = stopped {
+            self.send(batch).await?;
+        }
+        Err(stopped.into())
+    }
+
+    /// Sends what has come together, before anything is waited for.
+    async fn send(&self, batch: &mut Batch) -> Result<(), Status> {
+        batch.send(self.outgoing()).await?;
+        self.owner.connection.writer.flush();
+        Ok(())
+    }
+
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing { connection: &self.owner.connection, id: self.id, state: &self.state }
     }
 
     fn send_headers(&self, headers: &Metadata) -> Result<(), Status> {
@@ -84,30 +116,14 @@ impl Reply {
             _ => Ok(()),
         }
     }
+}
 
-    /// Items are written together: everything appended so far leaves before this waits.
-    fn flush_if_pending<T>(&self, poll: Poll<T>) -> Poll<T> {
-        if poll.is_pending() {
-            self.owner.connection.writer.flush();
+impl From<Stopped> for Status {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Over => Self::unavailable("the client takes no more, or the connection has ended"),
+            Stopped::Item(error) => error.into(),
         }
-        poll
-    }
-
-    async fn send_item(&self, item: &impl Message) -> Result<(), Status> {
-        let connection = &self.owner.connection;
-        let mut length = 0;
-        let put = |buffer: &mut BytesMut, _| {
-            length = connection.encoder.put_item(buffer, self.id, item)?;
-            Ok(())
-        };
-        match connection.append_call(put).await {
-            Ok(_) => self.state.spend(length),
-            Err(Refusal::Frame(error)) => return Err(error.into()),
-            Err(Refusal::Ended | Refusal::Full) => {
-                return Err(Status::unavailable("the connection has ended"));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -50,7 +50,7 @@ impl Route {
 /// All services of a server.
 #[derive(Default)]
 pub(crate) struct Router {
-    routes: HashMap<String, Route>,
+    routes: HashMap<Box<[u8]>, Route>,
     services: Vec<ServiceInfo>,
     twice: Option<&'static str>,
 }
@@ -66,7 +66,7 @@ impl Router {
         for (method, name) in S::METHODS.iter().enumerate() {
             let path = format!("/{}/{name}", S::NAME);
             let route = Route { service: Arc::clone(&service), method, path: Arc::from(path.as_str()) };
-            self.routes.insert(path, route);
+            self.routes.insert(path.into_bytes().into(), route);
         }
     }
 
@@ -87,11 +87,12 @@ impl Router {
     /// # Errors
     ///
     /// `UNIMPLEMENTED` that names what is missing, the service or the method.
-    pub(crate) fn find(&self, path: &str) -> Result<&Route, Status> {
+    pub(crate) fn find(&self, path: &[u8]) -> Result<&Route, Status> {
         self.routes.get(path).ok_or_else(|| self.missing(path))
     }
 
-    fn missing(&self, path: &str) -> Status {
+    fn missing(&self, path: &[u8]) -> Status {
+        let path = String::from_utf8_lossy(path);
         let shown: String = path.chars().take(256).collect();
         let service =
             path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).map(|(service, _)| service);

@@ -8,14 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use prost::Message;
 
 use crate::client::calls::{ClientCall, ClientConnection};
+use crate::connection::batch::{Batch, Outgoing, Stopped};
 use crate::connection::call::{CallState, End};
-use crate::connection::writer::{Class, Refusal};
+use crate::connection::writer::Class;
 use crate::error::IpcError;
 use crate::status::Status;
 use crate::wire::encode::Encode;
@@ -36,6 +36,7 @@ pub(super) struct Outbound {
     sent: usize,
     /// All items so far are held.
     complete: bool,
+    batch: Batch,
 }
 
 /// The application's stream, and those of its items that were sent on an earlier connection, or on this one while the
@@ -108,6 +109,10 @@ impl Lane {
         Self { connection: Arc::clone(&call.connection), id: call.id, state: Arc::clone(&call.state) }
     }
 
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing { connection: &self.connection.connection, id: self.id, state: &self.state }
+    }
+
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
         self.state.put_end(End::cancelled(status));
@@ -122,11 +127,13 @@ impl Outbound {
         S::Item: Message,
     {
         let items = Box::pin(Held { stream, held: VecDeque::new() });
-        Self { items, finished: false, half_closed: false, held_bytes: 0, sent: 0, complete: true }
+        let batch = Batch::default();
+        Self { items, finished: false, half_closed: false, held_bytes: 0, sent: 0, complete: true, batch }
     }
 
     /// Makes ready to send everything again on another connection; `false` if not all of it is still at hand.
-    pub(super) const fn rewind(&mut self) -> bool {
+    pub(super) fn rewind(&mut self) -> bool {
+        self.batch = Batch::default();
         self.sent = 0;
         self.half_closed = false;
         self.complete
@@ -147,84 +154,84 @@ impl Outbound {
     ///
     /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
+        let stopped = self.send_each(lane).await;
+        let Err(Stopped::Item(error)) = stopped else { return Ok(()) };
+        // Those before it can be sent.
+        _ = self.send(lane).await;
+        Err(error)
+    }
+
+    async fn send_each(&mut self, lane: &Lane) -> Result<(), Stopped> {
         loop {
-            if self.complete && lane.state.is_answered() {
+            if self.batch.is_full() {
+                self.batch.send(lane.outgoing()).await?;
+            }
+            if self.batch.is_empty() {
+                self.let_go_if_answered(lane);
+            }
+            if self.sent == self.items.held() && !self.fetch(lane).await? {
+                return Ok(());
+            }
+            let Some(item) = self.items.get(self.sent) else { continue };
+            self.batch.put(lane.outgoing(), item).await?;
+            self.sent += 1;
+            if !self.complete || self.held_bytes > MAX_HELD_BYTES {
                 self.let_go();
-            }
-            if self.sent == self.items.held() && !self.fetch(lane).await {
-                return Ok(());
-            }
-            // The end of the stream needs no credit, so it is known first.
-            let ready = poll_fn(|cx| {
-                let ready = lane.state.poll_credit(cx);
-                flush_if_pending(lane, &ready);
-                ready
-            });
-            if !ready.await {
-                return Ok(());
-            }
-            if !self.send_next(lane).await? {
-                return Ok(());
             }
         }
     }
 
-    /// Takes the stream's next item into `held`; `false` where there is none, or none is wanted any more.
-    async fn fetch(&mut self, lane: &Lane) -> bool {
+    /// Takes the stream's next item; `false` where there is none, or none is wanted any more.
+    async fn fetch(&mut self, lane: &Lane) -> Result<bool, Stopped> {
         if self.half_closed {
-            return false;
+            return Ok(false);
         }
-        match poll_fn(|cx| self.poll_item(cx, lane)).await {
+        let fetched = match poll_fn(|cx| Poll::Ready(self.poll_item(cx, lane))).await {
+            Poll::Ready(fetched) => fetched,
+            Poll::Pending => {
+                self.send(lane).await?;
+                poll_fn(|cx| self.poll_item(cx, lane)).await
+            }
+        };
+        match fetched {
             Fetched::Item(length) => {
                 self.held_bytes += length;
-                true
+                Ok(true)
             }
-            Fetched::Unwanted => false,
+            Fetched::Unwanted => Ok(false),
             Fetched::End => {
                 self.finished = true;
+                self.send(lane).await?;
                 self.half_closed = true;
                 lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
-                false
+                Ok(false)
             }
+        }
+    }
+
+    /// Sends what has come together, before anything is waited for.
+    async fn send(&mut self, lane: &Lane) -> Result<(), Stopped> {
+        self.batch.send(lane.outgoing()).await?;
+        lane.connection.connection.writer.flush();
+        self.let_go_if_answered(lane);
+        Ok(())
+    }
+
+    fn let_go_if_answered(&mut self, lane: &Lane) {
+        if self.complete && lane.state.is_answered() {
+            self.let_go();
         }
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched> {
-        if lane.state.poll_over(cx).is_ready() {
+        // Not for each item: one who has not waited has not been told anything either.
+        if self.batch.is_empty() && lane.state.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
         }
         if self.finished {
             return Poll::Ready(Fetched::End);
         }
-        let item = self.items.as_mut().poll_take(cx);
-        flush_if_pending(lane, &item);
-        item.map(|item| item.map_or(Fetched::End, Fetched::Item))
-    }
-
-    /// Sends the next of `held`; `false` where the connection takes nothing any more.
-    async fn send_next(&mut self, lane: &Lane) -> Result<bool, IpcError> {
-        let Some(item) = self.items.get(self.sent) else { return Ok(true) };
-        let connection = &lane.connection.connection;
-        let (mut length, mut over) = (0, false);
-        let put = |buffer: &mut BytesMut, _| {
-            // Asked here, so that no item follows the Cancel of a call that is dropped meanwhile.
-            over = lane.state.is_over();
-            if !over {
-                length = connection.encoder.put_item(buffer, lane.id, item)?;
-            }
-            Ok(())
-        };
-        match connection.append_call(put).await {
-            Ok(_) if !over => {}
-            Err(Refusal::Frame(error)) => return Err(error),
-            Ok(_) | Err(Refusal::Ended | Refusal::Full) => return Ok(false),
-        }
-        lane.state.spend(length);
-        self.sent += 1;
-        if !self.complete || self.held_bytes > MAX_HELD_BYTES {
-            self.let_go();
-        }
-        Ok(true)
+        self.items.as_mut().poll_take(cx).map(|length| length.map_or(Fetched::End, Fetched::Item))
     }
 
     /// From here on what was sent is gone.
@@ -233,12 +240,5 @@ impl Outbound {
         self.items.as_mut().let_go(self.sent);
         self.sent = 0;
         self.held_bytes = 0;
-    }
-}
-
-/// Items are written together: when nothing more can be appended now, they leave.
-fn flush_if_pending<T>(lane: &Lane, poll: &Poll<T>) {
-    if poll.is_pending() {
-        lane.connection.connection.writer.flush();
     }
 }

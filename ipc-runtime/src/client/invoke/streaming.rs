@@ -13,7 +13,7 @@ use super::outbound::{Lane, Outbound};
 use super::{Unanswered, check_keys, closed};
 use crate::client::calls::ClientCall;
 use crate::client::shared::Shared;
-use crate::connection::call::{End, Next};
+use crate::connection::call::{End, Inbox, Next};
 use crate::error::{Failure, IpcError};
 use crate::metadata::Metadata;
 use crate::request::Response;
@@ -26,6 +26,7 @@ pub(super) struct Beginning {
     pub(super) metadata: Metadata,
     /// What arrived instead of headers.
     first: Option<Next>,
+    inbox: Inbox,
 }
 
 /// A streamed answer that has begun.
@@ -43,8 +44,8 @@ enum Messages {
 
 impl Begun {
     pub(super) fn of(shared: &Shared, call: ClientCall, beginning: Beginning) -> Self {
-        let Beginning { metadata, first } = beginning;
-        let answers = Answers::new(call, first, Arc::clone(&shared.endpoint));
+        let Beginning { metadata, first, inbox } = beginning;
+        let answers = Answers::new(call, first, inbox, Arc::clone(&shared.endpoint));
         Self { metadata, trailers: Metadata::new(), messages: Messages::Arriving(Box::new(answers)) }
     }
 
@@ -73,16 +74,17 @@ impl Begun {
 
 /// Waits for the answer to begin: headers, a first message, or a successful end.
 pub(super) async fn beginning(call: &ClientCall) -> Result<Beginning, Unanswered> {
-    let begun = match call.next().await {
-        Next::Headers(metadata) => Beginning { metadata, first: None },
-        item @ Next::Item(_) => Beginning { metadata: Metadata::new(), first: Some(item) },
+    let mut inbox = Inbox::default();
+    let begun = match poll_fn(|cx| call.poll_next(cx, &mut inbox)).await {
+        Next::Headers(metadata) => Beginning { metadata, first: None, inbox },
+        item @ Next::Item(_) => Beginning { metadata: Metadata::new(), first: Some(item), inbox },
         Next::End(end) => {
             let end = closed(end)?.map_or(End::Answered, End::Closed);
             let metadata = match &end {
                 End::Closed(close) => wire::metadata(close.headers.clone()),
                 _ => Metadata::new(),
             };
-            Beginning { metadata, first: Some(Next::End(end)) }
+            Beginning { metadata, first: Some(Next::End(end)), inbox }
         }
     };
     check_keys(&begun.metadata).map_err(Unanswered::Failed)?;
