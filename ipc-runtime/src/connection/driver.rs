@@ -159,8 +159,8 @@ impl<S: Side> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             self.drive_writes(cx);
-            let taken = match self.take_frames() {
-                Ok(taken) => taken,
+            let calls = match self.take_frames() {
+                Ok(calls) => calls,
                 Err(ending) => return Poll::Ready(ending),
             };
             // After the frames: the last of them may be what the end waited for.
@@ -172,7 +172,7 @@ impl<S: Side> Driver<S> {
             if let Some(ending) = self.clock.expired(self.clock.last_read) {
                 return Poll::Ready(ending);
             }
-            if taken > 1 {
+            if calls > 1 {
                 // Those whom the frames have woken run first, and what they send leaves together.
                 self.connection.writer.hold();
                 cx.waker().wake_by_ref();
@@ -213,21 +213,26 @@ impl<S: Side> Driver<S> {
         }
     }
 
-    /// Takes every whole frame off the buffer, unless too many replies wait; returns how many.
+    /// Takes every whole frame off the buffer, unless too many replies wait; returns how many there were, items of one
+    /// call that came together counted once.
     fn take_frames(&mut self) -> Result<usize, Ending> {
         let mut taken = 0;
         while !self.connection.writer.is_reply_bound() {
             match self.codec.decode_frame(&mut self.buffer) {
                 Ok(Some(frame)) => {
-                    taken += 1;
                     self.clock.frame_began = None;
                     match hot::recognise(frame) {
-                        Ok((id, Hot::Item(item))) => self.on_item(id, item)?,
+                        Ok((id, Hot::Item(item))) => {
+                            taken += usize::from(self.items.is_empty() || id != self.items_of);
+                            self.on_item(id, item)?;
+                        }
                         Ok((id, hot)) => {
+                            taken += 1;
                             self.pass_items()?;
                             self.side.on_hot(id, hot).map_err(Ending::breach)?;
                         }
                         Err(frame) => {
+                            taken += 1;
                             self.pass_items()?;
                             self.on_envelope(wire::decode(frame).map_err(Ending::frame)?)?;
                         }
