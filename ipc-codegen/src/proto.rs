@@ -8,6 +8,8 @@ mod config;
 mod convert;
 mod editions;
 mod fingerprint;
+mod imports;
+mod lints;
 mod markdown;
 mod messages;
 mod names;
@@ -83,7 +85,8 @@ fn generate(
         let stubs = stubs.remove(&module).unwrap_or_default();
         let sources = sources.get(&module).map_or(&[][..], Vec::as_slice);
         if options.wants(sources) {
-            texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+            let text = render::module(&module, sources, &comments.restore(&text), stubs)?;
+            texts.insert(module, text);
         }
     }
     Ok(texts)

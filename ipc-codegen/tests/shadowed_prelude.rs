@@ -3,8 +3,6 @@
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
-#![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
-#![expect(clippy::derive_partial_eq_without_eq, reason = "prost derives `Eq` where it's sure")]
 
 macro_rules! types {
     ($($name:ident)*) => { $(pub struct $name;)* };
@@ -49,7 +47,7 @@ macro_rules! goldens {
             pub mod $trap {
                 // What the code that prost derives needs.
                 #[allow(unused_imports, reason = "not every golden has every kind of message")]
-                use ::core::prelude::v1::{Clone, Copy, Debug, Eq, Hash, Ok, Ord, PartialEq, PartialOrd, Some};
+                use ::core::prelude::v1::{Clone, Copy, Debug, Eq, Hash, None, Ok, Ord, PartialEq, PartialOrd, Some};
                 #[allow(unused_imports, reason = "the less of them is used, the better")]
                 use crate::shadows::*;
 
@@ -69,7 +67,9 @@ goldens! {
     method_named_new
     methods_named_like_keywords
     methods_with_one_rust_name
+    names_and_shapes_that_clippy_dislikes
     no_package
+    public_import_of_a_public_import
     service_without_methods
     services_named_like_the_prelude
     underscores_and_digits

@@ -55,22 +55,24 @@ fn visible(comment: &str) -> String {
     text
 }
 
-/// Without the indentation that all lines have in common, and with spaces for tabs at the start of lines.
+/// Without the indentation that all lines have in common, and with spaces for tabs.
 fn unindent(comment: &str) -> String {
-    let spaced: Vec<String> = comment.lines().map(leading_tabs_to_spaces).collect();
+    let spaced: Vec<String> = comment.lines().map(tabs_to_spaces).collect();
     let indentation = |line: &String| line.len() - line.trim_start_matches(' ').len();
     let common = spaced.iter().filter(|line| !line.trim().is_empty()).map(indentation).min().unwrap_or(0);
     let lines: Vec<&str> = spaced.iter().map(|line| line.get(common..).unwrap_or("")).collect();
     lines.join("\n")
 }
 
-fn leading_tabs_to_spaces(line: &str) -> String {
-    let rest = line.trim_start_matches([' ', '\t']);
+fn tabs_to_spaces(line: &str) -> String {
+    let mut spaced = String::with_capacity(line.len());
     let mut column = 0;
-    for c in line[..line.len() - rest.len()].chars() {
-        column = if c == '\t' { column / 4 * 4 + 4 } else { column + 1 };
+    for c in line.chars() {
+        let width = if c == '\t' { 4 - column % 4 } else { 1 };
+        spaced.extend(std::iter::repeat_n(if c == '\t' { ' ' } else { c }, width));
+        column += width;
     }
-    format!("{}{rest}", " ".repeat(column))
+    spaced
 }
 
 /// The whole text as a block of plain text.
