@@ -51,6 +51,7 @@ const OPTIONS: &[(&str, Options)] = &[
             .field_attribute("Entry.line", "#[doc(alias = \"text\")]")
             .bytes([".none"])
     }),
+    ("with_a_runtime_from_elsewhere", || configure().runtime_path("crate::my_sdk::ipc_runtime")),
     ("with_messages_from_elsewhere", || configure().extern_path(".traps.all_four_kinds", "crate::messages")),
 ];
 
@@ -95,6 +96,15 @@ fn generated_code_is_as_it_was_read() {
         }
     }
     assert!(changed.is_empty(), "{changed:?} have changed; read them, then set UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn nothing_is_named_by_its_usual_path_where_the_runtime_is_elsewhere() {
+    let path = "crate::my_sdk::ipc_runtime";
+    for (trap, file) in TRAPS {
+        let text = generated(trap, file, configure().runtime_path(path));
+        assert_eq!(text.matches("ipc_runtime").count(), text.matches(path).count(), "{text}");
+    }
 }
 
 #[test]

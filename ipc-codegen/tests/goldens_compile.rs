@@ -3,6 +3,11 @@
 #![deny(warnings, missing_debug_implementations, clippy::all, clippy::pedantic, clippy::nursery)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
 
+/// A library that exports the runtime.
+pub mod my_sdk {
+    pub use ::ipc_runtime;
+}
+
 macro_rules! goldens {
     ($($trap:ident)*) => {
         $(
@@ -30,6 +35,7 @@ goldens! {
     services_named_like_the_prelude
     underscores_and_digits
     well_known_types_as_arguments
+    with_a_runtime_from_elsewhere
     with_attributes
     with_default_stubs
 }

@@ -40,6 +40,11 @@ pub mod with_messages_from_elsewhere {
     modules! { str usize u64 bool }
 }
 
+/// A library that exports the runtime.
+pub mod my_sdk {
+    pub use ::ipc_runtime;
+}
+
 macro_rules! goldens {
     ($($trap:ident)*) => {
         $(
@@ -74,6 +79,7 @@ goldens! {
     services_named_like_the_prelude
     underscores_and_digits
     well_known_types_as_arguments
+    with_a_runtime_from_elsewhere
     with_attributes
     with_default_stubs
 }

@@ -16,7 +16,7 @@ const NAME: usize = 30;
 
 /// The struct.
 pub(super) fn definition(service: &Service) -> TokenStream {
-    let (runtime, visibility, ident) = (runtime(), &service.visibility, &service.server_ident);
+    let (runtime, visibility, ident) = (runtime(service), &service.visibility, &service.server_ident);
     let parameter = type_parameter(&service.ident);
     let docs = attrs::docs([&format!(" Serves a [`{}`].", service.ident)]);
     let (items, own) = (&service.attributes.server_items, &service.attributes.server);
@@ -33,7 +33,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
 
 /// The constructors.
 pub(super) fn constructors(service: &Service) -> TokenStream {
-    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let (runtime, ident, items) = (runtime(service), &service.server_ident, &service.attributes.server_items);
     let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
     quote! {
         #(#items)*
@@ -68,7 +68,7 @@ pub(super) fn clone(service: &Service) -> TokenStream {
 
 /// What the runtime's router calls.
 pub(super) fn dispatch(service: &Service) -> TokenStream {
-    let (runtime, ident, items) = (runtime(), &service.server_ident, &service.attributes.server_items);
+    let (runtime, ident, items) = (runtime(service), &service.server_ident, &service.attributes.server_items);
     let (service_trait, parameter) = (&service.ident, type_parameter(&service.ident));
     let (name, fingerprint) = (&service.wire_name, fingerprint(service));
     let methods = service.methods.iter().map(|method| &method.wire_name);
@@ -85,7 +85,7 @@ pub(super) fn dispatch(service: &Service) -> TokenStream {
 }
 
 fn dispatch_function(service: &Service) -> TokenStream {
-    let runtime = runtime();
+    let runtime = runtime(service);
     if service.methods.is_empty() {
         return quote! {
             fn dispatch(&self, _method: ::core::primitive::usize, call: #runtime::ServerCall) {
