@@ -24,6 +24,7 @@ const TRAPS: &[(&str, &str)] = &[
     ("methods_with_one_rust_name", "traps.methods_with_one_rust_name.rs"),
     ("names_and_shapes_that_clippy_dislikes", "traps.clippy.rs"),
     ("no_package", "_.rs"),
+    ("package_named_like_keywords", "traps.type.async.v1.rs"),
     ("public_import_of_a_public_import", "traps.public_import.rs"),
     ("service_without_methods", "traps.service_without_methods.rs"),
     ("services_named_like_the_prelude", "traps.services_named_like_the_prelude.rs"),

@@ -30,6 +30,7 @@ goldens! {
     methods_with_one_rust_name
     names_and_shapes_that_clippy_dislikes
     no_package
+    package_named_like_keywords
     public_import_of_a_public_import
     service_without_methods
     services_named_like_the_prelude

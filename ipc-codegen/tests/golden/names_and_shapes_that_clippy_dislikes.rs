@@ -64,6 +64,22 @@ pub struct Range {
     pub range_step: i32,
 }
 
+/// What listen() does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::ipc_runtime::codegen::prost::Message)]
+#[prost(prost_path = "::ipc_runtime::codegen::prost")]
+#[allow(
+    clippy::doc_markdown,
+    clippy::len_without_is_empty,
+    clippy::pub_underscore_fields,
+    reason = "the schema has it so"
+)]
+pub struct Length {
+    #[prost(int32, optional, tag = "1")]
+    pub len: ::core::option::Option<i32>,
+    #[prost(int32, tag = "2")]
+    pub _2nd: i32,
+}
+
 #[derive(Clone, PartialEq, ::ipc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::ipc_runtime::codegen::prost")]
 #[allow(clippy::derive_partial_eq_without_eq, reason = "the schema has it so")]

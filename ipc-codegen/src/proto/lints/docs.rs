@@ -57,7 +57,8 @@ fn has_identifiers(lines: &[&str]) -> bool {
         || text.contains("``")
         || pieces.iter().step_by(2).any(|prose| {
             let words = prose.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-            prose.contains("::") || prose.contains("://") || words.into_iter().any(looks_like_code)
+            ["::", "://", "()"].iter().any(|sign| prose.contains(sign))
+                || words.into_iter().any(looks_like_code)
         })
 }
 
@@ -97,7 +98,9 @@ mod tests {
 
     #[test]
     fn identifiers_do() {
-        for text in [" some_field", " HTTPServer", " MacOS", " a::b", " `unbalanced", " ``a``", " ftp://x"] {
+        for text in
+            [" some_field", " HTTPServer", " MacOS", " a::b", " read()", " `unbalanced", " ``a``", " ftp://x"]
+        {
             assert_eq!(allowed(text), ["doc_markdown"], "{text}");
         }
     }
