@@ -34,7 +34,9 @@ fn without_marks(comment: &str) -> String {
     let mut lines: Vec<&str> = comment.lines().collect();
     let text: Vec<&str> = lines.iter().copied().filter(|line| !line.trim().is_empty()).collect();
     if !text.is_empty() && text.iter().all(|line| marked(line, '/')) {
-        lines.iter_mut().for_each(|line| *line = line.strip_prefix('/').unwrap_or(line));
+        for line in &mut lines {
+            *line = line.strip_prefix('/').unwrap_or(line);
+        }
     } else if let Some(first) = lines.first_mut().filter(|line| marked(line, '*')) {
         *first = &first[1..];
     }
