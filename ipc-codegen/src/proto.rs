@@ -3,6 +3,7 @@
 //! Owns the order of the steps, [`generate`]. Must not know how any of them is done, how options are given ([`config`]),
 //! nor where schemas come from and files go ([`output`], [`plugin`]).
 
+mod btree;
 mod comments;
 mod config;
 mod convert;

@@ -80,8 +80,10 @@ fn goldens() -> impl Iterator<Item = (&'static str, String)> {
     let options = OPTIONS
         .iter()
         .map(|(golden, config)| (*golden, generated("all_four_kinds", "traps.all_four_kinds.rs", config())));
+    let maps = "names_and_shapes_that_clippy_dislikes";
     traps
         .chain(options)
+        .chain([("with_btree_maps", generated(maps, "traps.clippy.rs", configure().btree_map(["."])))])
         .chain([("edition_by_descriptor_set", by_descriptor_set("edition", "traps.edition.rs"))])
 }
 

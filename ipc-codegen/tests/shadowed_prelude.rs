@@ -82,5 +82,6 @@ goldens! {
     well_known_types_as_arguments
     with_a_runtime_from_elsewhere
     with_attributes
+    with_btree_maps
     with_default_stubs
 }

@@ -249,7 +249,8 @@ impl Config {
         self.tell(move |prost| prost.bytes(paths))
     }
 
-    /// `map` fields that are `BTreeMap`. None unless told; others are `HashMap`.
+    /// `map` fields that are `BTreeMap`. None unless told; others are `HashMap`. `Debug` shows enums of a message with
+    /// such a field as numbers.
     #[must_use]
     pub fn btree_map<S: AsRef<str>>(self, paths: impl IntoIterator<Item = S>) -> Self {
         let paths: Vec<String> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
