@@ -62,7 +62,7 @@ impl ServerBuilder {
     }
 
     /// Puts `layer` around every call of every service, inside those added before it. For one service alone, see
-    /// [`Layered`].
+    /// [`Layered`](crate::Layered).
     pub fn layer(mut self, layer: impl ServerLayer) -> Self {
         self.layers = self.layers.with(&Layers::one(layer));
         self
