@@ -40,13 +40,14 @@ fn artefacts(service: &Service) -> TokenStream {
 }
 
 /// The one path that generated code names.
-fn runtime() -> TokenStream {
-    quote!(::ipc_runtime::codegen)
+fn runtime(service: &Service) -> TokenStream {
+    let runtime = &service.runtime;
+    quote!(#runtime::codegen)
 }
 
 /// What is in a method's response, to those who don't make it.
-fn response(method: &Method) -> TokenStream {
-    let (runtime, output) = (runtime(), &method.output);
+fn response(service: &Service, method: &Method) -> TokenStream {
+    let (runtime, output) = (runtime(service), &method.output);
     if method.kind.server_streams() { quote!(#runtime::Streaming<#output>) } else { quote!(#output) }
 }
 

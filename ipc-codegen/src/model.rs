@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proc_macro2::Ident;
-use syn::{Attribute, Type, Visibility};
+use syn::{Attribute, Path, Type, Visibility};
 
 /// Services that end up in one Rust module, and the names that module already has.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub struct Service {
     pub wire_name: String,
     /// Equal for equal schemas; 0 where the schema isn't known.
     pub fingerprint: u64,
+    /// Where generated code finds `ipc-runtime`.
+    pub runtime: Path,
     /// The trait's name; diagnostics point at its span.
     pub ident: Ident,
     /// The client's name.

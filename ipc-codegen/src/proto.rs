@@ -3,11 +3,14 @@
 //! Owns the order of the steps, [`generate`]. Must not know how any of them is done, how options are given ([`config`]),
 //! nor where schemas come from and files go ([`output`], [`plugin`]).
 
+mod btree;
 mod comments;
 mod config;
 mod convert;
 mod editions;
 mod fingerprint;
+mod imports;
+mod lints;
 mod markdown;
 mod messages;
 mod names;
@@ -83,7 +86,8 @@ fn generate(
         let stubs = stubs.remove(&module).unwrap_or_default();
         let sources = sources.get(&module).map_or(&[][..], Vec::as_slice);
         if options.wants(sources) {
-            texts.insert(module, render::module(sources, &comments.restore(&text), stubs)?);
+            let text = render::module(&module, sources, &comments.restore(&text), stubs)?;
+            texts.insert(module, text);
         }
     }
     Ok(texts)

@@ -54,6 +54,22 @@ pub mod traps {
 }
 
 #[test]
+fn files_that_only_protoc_can_read_are_read() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let marked = b"\xef\xbb\xbfsyntax = \"proto3\";\npackage marked;\nmessage Marked {}\n";
+    let latin = b"syntax = \"proto3\";\npackage latin;\n// A caf\xe9.\nmessage Cafe {}\n";
+    fs::write(directory.path().join("marked.proto"), marked).expect("a schema");
+    fs::write(directory.path().join("latin.proto"), latin).expect("a schema");
+    configure()
+        .out_dir(directory.path())
+        .compile_protos(&["marked.proto", "latin.proto"], &[directory.path()])
+        .expect("code");
+    let text = |name| fs::read_to_string(directory.path().join(name)).expect("code");
+    assert!(text("marked.rs").contains("pub struct Marked"));
+    assert!(text("latin.rs").contains("/// A caf\u{fffd}.\n"));
+}
+
+#[test]
 fn a_build_that_changes_nothing_rewrites_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let descriptors = directory.path().join("set.binpb");

@@ -22,7 +22,10 @@ const TRAPS: &[(&str, &str)] = &[
     ("method_named_new", "traps.method_named_new.rs"),
     ("methods_named_like_keywords", "traps.methods_named_like_keywords.rs"),
     ("methods_with_one_rust_name", "traps.methods_with_one_rust_name.rs"),
+    ("names_and_shapes_that_clippy_dislikes", "traps.clippy.rs"),
     ("no_package", "_.rs"),
+    ("package_named_like_keywords", "traps.type.async.v1.rs"),
+    ("public_import_of_a_public_import", "traps.public_import.rs"),
     ("service_without_methods", "traps.service_without_methods.rs"),
     ("services_named_like_the_prelude", "traps.services_named_like_the_prelude.rs"),
     ("underscores_and_digits", "traps.underscores.v1.rs"),
@@ -49,6 +52,7 @@ const OPTIONS: &[(&str, Options)] = &[
             .field_attribute("Entry.line", "#[doc(alias = \"text\")]")
             .bytes([".none"])
     }),
+    ("with_a_runtime_from_elsewhere", || configure().runtime_path("crate::my_sdk::ipc_runtime")),
     ("with_messages_from_elsewhere", || configure().extern_path(".traps.all_four_kinds", "crate::messages")),
 ];
 
@@ -76,8 +80,10 @@ fn goldens() -> impl Iterator<Item = (&'static str, String)> {
     let options = OPTIONS
         .iter()
         .map(|(golden, config)| (*golden, generated("all_four_kinds", "traps.all_four_kinds.rs", config())));
+    let maps = "names_and_shapes_that_clippy_dislikes";
     traps
         .chain(options)
+        .chain([("with_btree_maps", generated(maps, "traps.clippy.rs", configure().btree_map(["."])))])
         .chain([("edition_by_descriptor_set", by_descriptor_set("edition", "traps.edition.rs"))])
 }
 
@@ -93,6 +99,15 @@ fn generated_code_is_as_it_was_read() {
         }
     }
     assert!(changed.is_empty(), "{changed:?} have changed; read them, then set UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn nothing_is_named_by_its_usual_path_where_the_runtime_is_elsewhere() {
+    let path = "crate::my_sdk::ipc_runtime";
+    for (trap, file) in TRAPS {
+        let text = generated(trap, file, configure().runtime_path(path));
+        assert_eq!(text.matches("ipc_runtime").count(), text.matches(path).count(), "{text}");
+    }
 }
 
 #[test]

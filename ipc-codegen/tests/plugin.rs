@@ -58,11 +58,15 @@ fn the_plugin_makes_what_a_build_script_makes() {
 #[test]
 fn only_what_was_asked_for_is_made() {
     let (set, _) = compiled(&["greeter.proto", "traps/no_package.proto"]);
-    let response =
-        answer(&set, &["traps/no_package.proto"], "default_package_filename=root,build_client=false");
+    let response = answer(
+        &set,
+        &["traps/no_package.proto"],
+        "default_package_filename=root,build_client=false,runtime_path=::sdk::rt",
+    );
     assert_eq!(response.file.len(), 1);
     assert_eq!(response.file[0].name(), "root.rs");
     assert!(!response.file[0].content().contains("RootlessClient"));
+    assert!(!response.file[0].content().contains("ipc_runtime"));
 }
 
 #[test]

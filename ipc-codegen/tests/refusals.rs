@@ -112,12 +112,17 @@ traps/all_four_kinds.proto: service `traps.all_four_kinds.Log`, method `Copy`: a
 
 #[test]
 fn options_that_are_not_rust_are_named() {
-    let config = configure().client_attribute(".", "cfg(unix)").rename_method("A.B", "not a name");
+    let config = configure()
+        .client_attribute(".", "cfg(unix)")
+        .rename_method("A.B", "not a name")
+        .runtime_path("my_sdk::ipc_runtime");
     assert_eq!(
         said(config, &["all_four_kinds"]),
         "`.client_attribute(…, \"cfg(unix)\")` gives no attributes: unexpected token
   help: write them as above an item: `#[derive(Eq)] #[cfg(unix)]`
 `.rename_method(\"A.B\", \"not a name\")` gives no name that Rust can use
-  help: give an identifier, with `r#` before it where it's a keyword"
+  help: give an identifier, with `r#` before it where it's a keyword
+`.runtime_path(\"my_sdk::ipc_runtime\")` gives no path that every module knows
+  help: start it at a crate: `::runtime`, `::my_sdk::ipc_runtime`, `crate::ipc_runtime`"
     );
 }

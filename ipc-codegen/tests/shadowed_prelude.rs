@@ -3,8 +3,6 @@
 
 #![deny(warnings, clippy::all, clippy::pedantic, clippy::nursery)]
 #![expect(missing_docs, reason = "messages have the documentation that their schemas give them")]
-#![expect(clippy::doc_markdown, reason = "comments are the schemas'")]
-#![expect(clippy::derive_partial_eq_without_eq, reason = "prost derives `Eq` where it's sure")]
 
 macro_rules! types {
     ($($name:ident)*) => { $(pub struct $name;)* };
@@ -42,6 +40,11 @@ pub mod with_messages_from_elsewhere {
     modules! { str usize u64 bool }
 }
 
+/// A library that exports the runtime.
+pub mod my_sdk {
+    pub use ::ipc_runtime;
+}
+
 macro_rules! goldens {
     ($($trap:ident)*) => {
         $(
@@ -49,7 +52,7 @@ macro_rules! goldens {
             pub mod $trap {
                 // What the code that prost derives needs.
                 #[allow(unused_imports, reason = "not every golden has every kind of message")]
-                use ::core::prelude::v1::{Clone, Copy, Debug, Eq, Hash, Ok, Ord, PartialEq, PartialOrd, Some};
+                use ::core::prelude::v1::{Clone, Copy, Debug, Eq, Hash, None, Ok, Ord, PartialEq, PartialOrd, Some};
                 #[allow(unused_imports, reason = "the less of them is used, the better")]
                 use crate::shadows::*;
 
@@ -69,11 +72,16 @@ goldens! {
     method_named_new
     methods_named_like_keywords
     methods_with_one_rust_name
+    names_and_shapes_that_clippy_dislikes
     no_package
+    package_named_like_keywords
+    public_import_of_a_public_import
     service_without_methods
     services_named_like_the_prelude
     underscores_and_digits
     well_known_types_as_arguments
+    with_a_runtime_from_elsewhere
     with_attributes
+    with_btree_maps
     with_default_stubs
 }

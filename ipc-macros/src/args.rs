@@ -6,13 +6,14 @@ use ipc_codegen::model::Idempotency;
 use proc_macro2::Span;
 use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Token};
+use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Meta, Path, Token, parse_quote};
 
 /// The options of the attribute.
 pub(crate) struct ServiceArgs {
     pub(crate) package: String,
     pub(crate) name: Option<String>,
     pub(crate) fingerprint: u64,
+    pub(crate) runtime: Path,
     pub(crate) client: bool,
     pub(crate) server: bool,
 }
@@ -20,8 +21,14 @@ pub(crate) struct ServiceArgs {
 impl ServiceArgs {
     /// Reads them, and notes what is wrong with them.
     pub(crate) fn parse(args: proc_macro2::TokenStream, errors: &mut Vec<syn::Error>) -> Self {
-        let mut read =
-            Self { package: String::new(), name: None, fingerprint: 0, client: true, server: true };
+        let mut read = Self {
+            package: String::new(),
+            name: None,
+            fingerprint: 0,
+            runtime: parse_quote!(::ipc_runtime),
+            client: true,
+            server: true,
+        };
         let options = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(args) {
             Ok(options) => options,
             Err(error) => {
@@ -35,9 +42,10 @@ impl ServiceArgs {
                 "package" => string(option).map(|value| package = Some(value)),
                 "name" => string(option).map(|value| read.name = Some(value.value())),
                 "fingerprint" => number(option).map(|value| read.fingerprint = value),
+                "crate" => string(option).and_then(|value| path(&value)).map(|value| read.runtime = value),
                 "client" => boolean(option).map(|value| read.client = value),
                 "server" => boolean(option).map(|value| read.server = value),
-                _ => Err(unknown(option, "`package`, `name`, `fingerprint`, `client` and `server`")),
+                _ => Err(unknown(option, "`package`, `name`, `fingerprint`, `crate`, `client` and `server`")),
             };
             errors.extend(result.err());
         }
@@ -100,6 +108,13 @@ fn string(option: &Meta) -> syn::Result<LitStr> {
         Some(Lit::Str(value)) => Ok(value.clone()),
         _ => Err(wrong(option, " = \"…\"")),
     }
+}
+
+fn path(value: &LitStr) -> syn::Result<Path> {
+    value.parse().map_err(|_| {
+        let text = format!("`{}` is no path\n  help: write `crate = \"my_sdk::ipc_runtime\"`", value.value());
+        syn::Error::new(value.span(), text)
+    })
 }
 
 fn number(option: &Meta) -> syn::Result<u64> {

@@ -49,6 +49,7 @@ use proc_macro2::TokenStream;
 /// - `name = "Greeter"`: the service's name on the wire, if not the trait's.
 /// - `fingerprint = 0x…`: which schema this is, for clients and servers to notice that they were built from different
 ///   ones. A trait doesn't show what its messages are made of, so it's not computed; the stubs of a `.proto` file have it.
+/// - `crate = "my_sdk::ipc_runtime"`: where `ipc-runtime` is, if a dependency renames it or a library exports it.
 /// - `client = false`, `server = false`: makes no client, no server.
 ///
 /// # Options of methods

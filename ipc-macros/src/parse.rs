@@ -63,6 +63,7 @@ fn service(args: &ServiceArgs, item: ItemTrait, errors: &mut Vec<syn::Error>) ->
         origin: Origin::Trait,
         wire_name,
         fingerprint: args.fingerprint,
+        runtime: args.runtime.clone(),
         client_ident: format_ident!("{}Client", ident),
         server_ident: format_ident!("{}Server", ident),
         ident,

@@ -107,3 +107,17 @@ fn options_decide_on_names_and_parts() {
     assert!(text.contains("trait Greeter") && text.contains("struct GreeterClient"), "{text}");
     assert!(!text.contains("GreeterServer"), "{text}");
 }
+
+#[test]
+fn the_runtime_is_where_it_is_said_to_be() {
+    let service = || {
+        quote! {
+            trait Greeter {
+                async fn say_hello(&self, request: Request<()>) -> Result<Response<()>, Status>;
+            }
+        }
+    };
+    let usual = super::expand(quote!(package = "a"), service()).unwrap().to_string();
+    let other = super::expand(quote!(package = "a", crate = "my_sdk::rt"), service()).unwrap().to_string();
+    assert_eq!(other, usual.replace(":: ipc_runtime", "my_sdk :: rt"));
+}

@@ -9,12 +9,6 @@ pub mod outgoing;
 pub mod service;
 
 /// The messages and stubs of `proto/grpc/testing`.
-#[expect(
-    clippy::doc_markdown,
-    clippy::must_use_candidate,
-    clippy::struct_excessive_bools,
-    reason = "the messages are gRPC's, the enum's functions prost's"
-)]
 pub mod proto {
     ipc_runtime::include_proto!("grpc.testing");
 }

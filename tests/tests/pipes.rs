@@ -9,7 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use ipc_runtime::{Channel, Code, IpcConfig, IpcError, Request, Server, Shutdown};
+use ipc_runtime::{Channel, ChannelState, Code, IpcConfig, IpcError, Request, Server, Shutdown};
 use ipc_tests::interop::cases::Case;
 use ipc_tests::interop::proto::{Empty, SimpleRequest, TestServiceClient, TestServiceServer};
 use ipc_tests::interop::service::Interop;
@@ -47,7 +47,7 @@ async fn raw_client(config: &IpcConfig) -> NamedPipeClient {
         loop {
             match ClientOptions::new().open(&config.endpoint_path) {
                 Ok(pipe) => return pipe,
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     })
@@ -157,12 +157,14 @@ fn a_pipe_that_is_free_again_is_taken_by_one_who_waits() {
         let config = config("free");
         let one = ServerOptions::new().max_instances(1).create(&config.endpoint_path).unwrap();
         let taker = raw_client(&config).await;
-        let client = TestServiceClient::new(Channel::new(&config).unwrap());
+        let channel = Channel::new(&config).unwrap();
+        let mut changes = channel.state_changes();
+        let client = TestServiceClient::new(channel);
         let call =
             tokio::spawn(
                 async move { client.empty_call(Request::new(Empty {}).with_wait_for_ready(true)).await },
             );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(soon(changes.next()).await, Some(ChannelState::Connecting));
         drop((one, taker));
         let (_stop, _server) = serve(&config).await;
         soon(call).await.unwrap().unwrap();

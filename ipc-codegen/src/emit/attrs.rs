@@ -41,9 +41,17 @@ fn or_name(docs: &[String], wire_name: &str) -> Vec<String> {
     if docs.is_empty() { vec![format!(" `{wire_name}`.")] } else { docs.to_vec() }
 }
 
-/// Clippy expects something else than `&self` where a name starts like this, but the schema has chosen it.
+/// Clippy expects something else than `&self`, or another answer, where a name is like this, but the schema has chosen it.
 fn convention(method: &Method) -> Option<TokenStream> {
     let name = method.ident.to_string();
-    let conventional = ["from_", "into_"].iter().any(|prefix| name.starts_with(prefix));
-    conventional.then(|| quote!(#[allow(clippy::wrong_self_convention, reason = "the schema's name")]))
+    let lint = match name.as_str() {
+        "iter" | "iter_mut" => quote!(iter_not_returning_iterator),
+        _ if ["from_", "into_"].iter().any(|prefix| name.starts_with(prefix))
+            || (name.starts_with("to_") && name.ends_with("_mut")) =>
+        {
+            quote!(wrong_self_convention)
+        }
+        _ => return None,
+    };
+    Some(quote!(#[allow(clippy::#lint, reason = "the schema's name")]))
 }

@@ -8,7 +8,7 @@ use crate::model::{Idempotency, Kind, Method, Service};
 
 /// The struct.
 pub(super) fn definition(service: &Service) -> TokenStream {
-    let (runtime, visibility, ident) = (runtime(), &service.visibility, &service.client_ident);
+    let (runtime, visibility, ident) = (runtime(service), &service.visibility, &service.client_ident);
     let doc = if service.parts.service_trait {
         format!(" Calls a [`{}`].", service.ident)
     } else {
@@ -34,7 +34,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
 
 /// The constructor and the calls.
 pub(super) fn methods(service: &Service) -> TokenStream {
-    let (runtime, ident, items) = (runtime(), &service.client_ident, &service.attributes.client_items);
+    let (runtime, ident, items) = (runtime(service), &service.client_ident, &service.attributes.client_items);
     let deprecated = &service.deprecated;
     let functions = service.methods.iter().map(|method| function(service, method));
     let (name, fingerprint) = (&service.wire_name, fingerprint(service));
@@ -55,8 +55,8 @@ pub(super) fn methods(service: &Service) -> TokenStream {
 }
 
 fn function(service: &Service, method: &Method) -> TokenStream {
-    let (runtime, attributes, ident) = (runtime(), attrs::of_client_function(method), &method.ident);
-    let (input, response) = (&method.input, response(method));
+    let (runtime, attributes, ident) = (runtime(service), attrs::of_client_function(method), &method.ident);
+    let (input, response) = (&method.input, response(service, method));
     let (call, description) = (call(method.kind), description(service, method));
     let (request, message) = if method.kind.client_streams() {
         (quote!(#runtime::IntoStreamingRequest<Message = #input>), quote!(request.into_streaming_request()))

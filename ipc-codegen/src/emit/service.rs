@@ -21,7 +21,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
 
 fn function(service: &Service, method: &Method) -> TokenStream {
     let attributes = attrs::of_trait_function(method);
-    let (ident, argument, answer) = (&method.ident, argument(method), answer(method));
+    let (ident, argument, answer) = (&method.ident, argument(service, method), answer(service, method));
     let (request, body) = if method.default_body {
         (quote!(_request), unimplemented(service, method))
     } else {
@@ -33,12 +33,12 @@ fn function(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-fn argument(method: &Method) -> TokenStream {
+fn argument(service: &Service, method: &Method) -> TokenStream {
     if let Some(spelled) = &method.spelled {
         let argument = &spelled.argument;
         return quote!(#argument);
     }
-    let (runtime, input) = (runtime(), &method.input);
+    let (runtime, input) = (runtime(service), &method.input);
     if method.kind.client_streams() {
         quote!(#runtime::Request<#runtime::Streaming<#input>>)
     } else {
@@ -46,12 +46,12 @@ fn argument(method: &Method) -> TokenStream {
     }
 }
 
-fn answer(method: &Method) -> TokenStream {
+fn answer(service: &Service, method: &Method) -> TokenStream {
     if let Some(spelled) = &method.spelled {
         let result = &spelled.result;
         return quote!(::core::future::Future<Output = #result> + ::core::marker::Send);
     }
-    let (runtime, output) = (runtime(), &method.output);
+    let (runtime, output) = (runtime(service), &method.output);
     if method.kind.server_streams() {
         quote!(#runtime::Streams<#output>)
     } else {
@@ -61,7 +61,7 @@ fn answer(method: &Method) -> TokenStream {
 
 /// A body that answers `UNIMPLEMENTED`.
 fn unimplemented(service: &Service, method: &Method) -> TokenStream {
-    let (runtime, response) = (runtime(), response(method));
+    let (runtime, response) = (runtime(service), response(service, method));
     let name = format!("{}/{}", service.wire_name, method.wire_name);
     quote!({ #runtime::unimplemented::<#response>(#name) })
 }

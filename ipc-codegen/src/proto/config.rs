@@ -27,9 +27,7 @@ pub(super) type Change = Box<dyn FnOnce(&mut prost_build::Config)>;
 impl Default for Config {
     fn default() -> Self {
         let mut prost = prost_build::Config::new();
-        prost.prost_path("::ipc_runtime::codegen::prost");
-        prost.prost_types_path("::ipc_runtime::codegen::prost_types");
-        prost.bytes(["."]);
+        tell_runtime(&mut prost, "::ipc_runtime").bytes(["."]);
         Self {
             options: Options::default(),
             prost,
@@ -80,6 +78,15 @@ impl Config {
     pub fn emit_rerun_if_changed(mut self, enable: bool) -> Self {
         self.emit_rerun_if_changed = enable;
         self
+    }
+
+    /// Finds `ipc-runtime` at another path than `::ipc_runtime`: `::runtime` where a dependency is called that,
+    /// `::my_sdk::ipc_runtime` where a library exports it. Messages then find prost there as well.
+    #[must_use]
+    pub fn runtime_path(mut self, path: impl AsRef<str>) -> Self {
+        let path = path.as_ref().to_owned();
+        self.options.runtime = self.options.crate_path("runtime_path", &path);
+        self.tell(move |prost| tell_runtime(prost, &path))
     }
 
     /// Whether to generate clients. On unless told.
@@ -242,7 +249,8 @@ impl Config {
         self.tell(move |prost| prost.bytes(paths))
     }
 
-    /// `map` fields that are `BTreeMap`. None unless told; others are `HashMap`.
+    /// `map` fields that are `BTreeMap`. None unless told; others are `HashMap`. `Debug` shows enums of a message with
+    /// such a field as numbers.
     #[must_use]
     pub fn btree_map<S: AsRef<str>>(self, paths: impl IntoIterator<Item = S>) -> Self {
         let paths: Vec<String> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
@@ -292,6 +300,12 @@ impl Config {
             option(prost);
         })
     }
+}
+
+/// Has messages named through the runtime at `path`.
+fn tell_runtime<'a>(prost: &'a mut prost_build::Config, path: &str) -> &'a mut prost_build::Config {
+    prost.prost_path(format!("{path}::codegen::prost"));
+    prost.prost_types_path(format!("{path}::codegen::prost_types"))
 }
 
 fn owned(path: impl AsRef<str>, attribute: impl AsRef<str>) -> (String, String) {

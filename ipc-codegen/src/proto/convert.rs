@@ -98,6 +98,7 @@ impl Converter<'_> {
             origin: Origin::File(self.files[found.file].clone()),
             wire_name: path[1..].to_owned(),
             fingerprint: self.fingerprints.get(&path).copied().unwrap_or_default(),
+            runtime: options.runtime.clone(),
             ident: identifier(&names.service_trait),
             client_ident: identifier(&names.client),
             server_ident: identifier(&names.server),

@@ -16,7 +16,8 @@ const ROUNDS: usize = 12;
 
 /// The lines of a documentation comment for `comment`, each with a space in front where it isn't empty.
 pub(super) fn clean(comment: &str) -> Vec<String> {
-    let mut text = unindent(&visible(comment));
+    let comment = without_marks(comment);
+    let mut text = unindent(&visible(&comment));
     for _ in 0..ROUNDS {
         let edits = edits(&text);
         if edits.is_empty() {
@@ -24,7 +25,26 @@ pub(super) fn clean(comment: &str) -> Vec<String> {
         }
         text = apply(&text, edits);
     }
-    lines(&fenced(&unindent(&visible(comment))))
+    lines(&fenced(&unindent(&visible(&comment))))
+}
+
+/// Without what makes it a comment for documentation in other languages: a second star, a third slash in each line.
+fn without_marks(comment: &str) -> String {
+    let marked = |line: &&str, mark| line.strip_prefix(mark).is_some_and(|rest| !rest.starts_with(is_text));
+    let mut lines: Vec<&str> = comment.lines().collect();
+    let text: Vec<&str> = lines.iter().copied().filter(|line| !line.trim().is_empty()).collect();
+    if !text.is_empty() && text.iter().all(|line| marked(line, '/')) {
+        for line in &mut lines {
+            *line = line.strip_prefix('/').unwrap_or(line);
+        }
+    } else if let Some(first) = lines.first_mut().filter(|line| marked(line, '*')) {
+        *first = &first[1..];
+    }
+    lines.join("\n")
+}
+
+fn is_text(c: char) -> bool {
+    !c.is_whitespace()
 }
 
 fn lines(text: &str) -> Vec<String> {
@@ -55,22 +75,24 @@ fn visible(comment: &str) -> String {
     text
 }
 
-/// Without the indentation that all lines have in common, and with spaces for tabs at the start of lines.
+/// Without the indentation that all lines have in common, and with spaces for tabs.
 fn unindent(comment: &str) -> String {
-    let spaced: Vec<String> = comment.lines().map(leading_tabs_to_spaces).collect();
+    let spaced: Vec<String> = comment.lines().map(tabs_to_spaces).collect();
     let indentation = |line: &String| line.len() - line.trim_start_matches(' ').len();
     let common = spaced.iter().filter(|line| !line.trim().is_empty()).map(indentation).min().unwrap_or(0);
     let lines: Vec<&str> = spaced.iter().map(|line| line.get(common..).unwrap_or("")).collect();
     lines.join("\n")
 }
 
-fn leading_tabs_to_spaces(line: &str) -> String {
-    let rest = line.trim_start_matches([' ', '\t']);
+fn tabs_to_spaces(line: &str) -> String {
+    let mut spaced = String::with_capacity(line.len());
     let mut column = 0;
-    for c in line[..line.len() - rest.len()].chars() {
-        column = if c == '\t' { column / 4 * 4 + 4 } else { column + 1 };
+    for c in line.chars() {
+        let width = if c == '\t' { 4 - column % 4 } else { 1 };
+        spaced.extend(std::iter::repeat_n(if c == '\t' { ' ' } else { c }, width));
+        column += width;
     }
-    format!("{}{rest}", " ".repeat(column))
+    spaced
 }
 
 /// The whole text as a block of plain text.
@@ -250,6 +272,17 @@ mod tests {
             " Says hello.\n\n More, *much* `more`."
         );
         assert_eq!(cleaned("one\r\ntwo"), " one\n two");
+    }
+
+    #[test]
+    fn marks_of_documentation_are_no_text() {
+        assert_eq!(cleaned("*\n Says hello.\n "), " Says hello.");
+        assert_eq!(cleaned("* Says hello.\n\n * one\n"), " Says hello.\n\n * one");
+        assert_eq!(cleaned("*Hello* to all"), " *Hello* to all");
+        assert_eq!(cleaned(" * one\n * two"), " * one\n * two");
+        assert_eq!(cleaned("/ Says hello.\n/\n/ More."), " Says hello.\n\n More.");
+        assert_eq!(cleaned("/ is not\n//"), " / is not\n //");
+        assert_eq!(cleaned("/etc/hosts"), " /etc/hosts");
     }
 
     #[test]

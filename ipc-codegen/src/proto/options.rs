@@ -4,7 +4,7 @@
 //! ([`Config`](super::Config)).
 
 use syn::parse::Parser as _;
-use syn::{Attribute, Ident};
+use syn::{Attribute, Ident, Path, parse_quote};
 
 use super::paths::PathMap;
 use crate::error::Mistake;
@@ -13,6 +13,8 @@ use crate::model::Parts;
 /// What to generate, and how.
 pub(super) struct Options {
     pub(super) parts: Parts,
+    /// Where `ipc-runtime` is found.
+    pub(super) runtime: Path,
     pub(super) default_stubs: bool,
     pub(super) trait_attributes: PathMap<Vec<Attribute>>,
     pub(super) method_attributes: PathMap<Vec<Attribute>>,
@@ -38,6 +40,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             parts: Parts { service_trait: true, client: true, server: true },
+            runtime: parse_quote!(::ipc_runtime),
             default_stubs: false,
             trait_attributes: PathMap::default(),
             method_attributes: PathMap::default(),
@@ -75,6 +78,19 @@ impl Options {
             self.mistakes
                 .push(Mistake::new(problem, "write them as above an item: `#[derive(Eq)] #[cfg(unix)]`"));
             Vec::new()
+        })
+    }
+
+    /// Reads the path of a crate; where it isn't one that is the same in every module, that is a mistake.
+    pub(super) fn crate_path(&mut self, option: &str, text: &str) -> Path {
+        let path = syn::parse_str::<Path>(text).ok().filter(|path| {
+            path.leading_colon.is_some() || path.segments.first().is_some_and(|first| first.ident == "crate")
+        });
+        path.unwrap_or_else(|| {
+            let problem = format!("`.{option}({text:?})` gives no path that every module knows");
+            let remedy = "start it at a crate: `::runtime`, `::my_sdk::ipc_runtime`, `crate::ipc_runtime`";
+            self.mistakes.push(Mistake::new(problem, remedy));
+            parse_quote!(::ipc_runtime)
         })
     }
 

@@ -69,7 +69,8 @@ impl Config {
         let mut files = BTreeMap::new();
         let mut names = BTreeMap::new();
         for (module, text) in generate(set, self.prost, self.options)? {
-            let name = module.to_file_name_or(&self.default_package_filename);
+            // A keyword is escaped in code alone: the package `a.type` is in the file `a.type.rs`.
+            let name = module.to_file_name_or(&self.default_package_filename).replace("r#", "");
             files.insert(PathBuf::from(&name), text);
             names.insert(module, name);
         }

@@ -18,7 +18,7 @@ use crate::error::Error;
 /// protoc -I proto --ipc_out=src/generated --ipc_opt=include_file=mod.rs greeter.proto
 /// ```
 ///
-/// Options are those of [`Config`], as `option=value`: `build_client`, `build_server`, `generate_default_stubs`,
+/// Options are those of [`Config`], as `option=value`: `runtime_path`, `build_client`, `build_server`, `generate_default_stubs`,
 /// `include_file`, `default_package_filename`, `disable_comments`, `bytes`, `btree_map`, `boxed`; and with two values,
 /// as `option=path=value`: `extern_path`, `rename_service`, `rename_method`.
 #[must_use]
@@ -62,6 +62,7 @@ fn configured(parameter: &str) -> Result<Config, Error> {
             ("build_client", "true" | "false", _) => config.build_client(value == "true"),
             ("build_server", "true" | "false", _) => config.build_server(value == "true"),
             ("generate_default_stubs", "true" | "false", _) => config.generate_default_stubs(value == "true"),
+            ("runtime_path", ..) => config.runtime_path(value),
             ("include_file", ..) => config.include_file(value),
             ("default_package_filename", ..) => config.default_package_filename(value),
             ("disable_comments", ..) => config.disable_comments([value]),

@@ -2,14 +2,17 @@
 //!
 //! Owns the reading of files and what is said about a schema that can't be compiled. Must not know about Rust code.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use prost_types::FileDescriptorSet;
 use protox::Compiler;
 
 use super::editions;
+use super::imports::Imports;
 use crate::error::Error;
 
 /// A compiled schema.
@@ -27,7 +30,8 @@ pub(super) struct Schema {
 /// # Errors
 /// What protox says about each of `protos`, with file and line.
 pub(super) fn compile(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<Schema, Error> {
-    let mut compiler = Compiler::new(includes).map_err(|error| Error::message(explained(&error)))?;
+    let given_more = Rc::new(RefCell::new(Vec::new()));
+    let mut compiler = Compiler::with_file_resolver(Imports::of(includes, Rc::clone(&given_more)));
     compiler.include_imports(true).include_source_info(true);
     let mut said = BTreeSet::new();
     for proto in protos {
@@ -38,7 +42,8 @@ pub(super) fn compile(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]
     if !said.is_empty() {
         return Err(Error::messages(said));
     }
-    let read = compiler.files().filter_map(|file| file.path().map(Path::to_owned)).collect();
+    let mut read: Vec<_> = compiler.files().filter_map(|file| file.path().map(Path::to_owned)).collect();
+    read.append(&mut given_more.borrow_mut());
     Ok(Schema { set: compiler.file_descriptor_set(), encoded: compiler.encode_file_descriptor_set(), read })
 }
 

@@ -4,6 +4,7 @@
 /// / [unclosed `backtick <tag
 #[derive(Clone, PartialEq, Eq, Hash, ::ipc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::ipc_runtime::codegen::prost")]
+#[allow(clippy::doc_markdown, reason = "the schema has it so")]
 pub struct Page {
     /// \[page_token], \<T>, and <https://example.com>.
     #[prost(string, tag = "1")]
@@ -31,6 +32,12 @@ pub struct Page {
 ///     ```
 ///
 /// *   two
+#[allow(
+    clippy::doc_lazy_continuation,
+    clippy::doc_markdown,
+    clippy::doc_overindented_list_items,
+    reason = "the schema has it so"
+)]
 pub trait Pages: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// Ends in a fence that is never closed, after "a quote", a \ backslash and {braces}.
     /// ```text

@@ -2,6 +2,11 @@
 
 #[derive(Clone, PartialEq, ::ipc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::ipc_runtime::codegen::prost")]
+#[allow(
+    clippy::derive_partial_eq_without_eq,
+    clippy::zero_sized_map_values,
+    reason = "the schema has it so"
+)]
 pub struct Query {
     #[prost(string, tag = "1")]
     pub implicit: ::ipc_runtime::codegen::prost::alloc::string::String,

@@ -100,6 +100,7 @@ impl Place<'_> {
 pub(crate) struct Refused {
     pub(crate) error: Arc<IpcError>,
     pub(crate) kind: io::ErrorKind,
+    code: Code,
     /// Trying again can't help: the server said that this client does not fit it.
     pub(crate) fatal: bool,
     pub(crate) retry_after_ms: u32,
@@ -113,7 +114,8 @@ impl Refused {
             IpcError::Timeout => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::ConnectionReset,
         };
-        Self { remedy: remedy(kind), error: Arc::new(error), kind, fatal: false, retry_after_ms: 0 }
+        let code = if error.is_damage() { Code::DataLoss } else { Code::Unavailable };
+        Self { remedy: remedy(kind), error: Arc::new(error), kind, code, fatal: false, retry_after_ms: 0 }
     }
 
     /// What listens there is not whom this client takes for its server.
@@ -126,15 +128,15 @@ impl Refused {
         let words = format!("the server runs as {user}, which this client does not accept");
         let error = IpcError::Io(io::Error::new(io::ErrorKind::PermissionDenied, words));
         let remedy = "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid";
-        Self { remedy, fatal: true, ..Self::local(error) }
+        Self { remedy, code: Code::PermissionDenied, fatal: true, ..Self::local(error) }
     }
 
     fn by_server(go_away: GoAway) -> Self {
         let status = go_away.status.unwrap_or_default().into_status().not_processed();
-        let fatal = is_fatal(&status);
+        let (code, fatal) = (status.code(), is_fatal(&status));
         let error = Arc::new(IpcError::Status(status));
         let kind = io::ErrorKind::ConnectionRefused;
-        Self { error, kind, fatal, retry_after_ms: go_away.retry_after_ms, remedy: "" }
+        Self { error, kind, code, fatal, retry_after_ms: go_away.retry_after_ms, remedy: "" }
     }
 
     /// The error of a call that needed this connection.
@@ -150,7 +152,7 @@ impl Refused {
             phase: "connecting to",
             cause: Arc::clone(&self.error),
             remedy: self.remedy,
-            code: if self.error.is_damage() { Code::DataLoss } else { Code::Unavailable },
+            code: self.code,
             request_sent: false,
         };
         failure.into_error(self.kind)

@@ -1,5 +1,7 @@
 //! Servers on listeners that somebody else made: the caller, or systemd.
 
+#[cfg(target_os = "linux")]
+use std::env;
 use std::os::unix::net::UnixListener;
 
 use super::{Server, ServerBuilder};
@@ -38,7 +40,7 @@ impl Server {
 
     /// A server on the socket that systemd has made for this process (`sd_listen_fds(3)`): the first of them, which must
     /// be a listening Unix stream socket. `config.endpoint_path` only names it in logs and errors. `None` if the process
-    /// was not started by socket activation; [`bind`](ServerBuilder::bind) then.
+    /// was not started by socket activation, which `LISTEN_PID` with its id says; [`bind`](ServerBuilder::bind) then.
     ///
     /// Call it once, early: it takes the socket over, and sees to it that no child process inherits it.
     ///
@@ -51,6 +53,11 @@ impl Server {
             let words = format!("taking the socket of {} from systemd: {error}", config.endpoint_path);
             IpcError::Io(std::io::Error::new(error.kind(), words))
         };
+        // Without it, or with another's, the variables were inherited, and so may be any descriptor 3. listenfd would
+        // take none for everybody's.
+        if env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+            return Ok(None);
+        }
         let Some(listener) = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(fail)? else {
             return Ok(None);
         };

@@ -174,7 +174,7 @@ async fn a_client_refuses_a_server_of_another_user_and_says_nothing_to_it() {
     let mut imposter = Actor::start_as(STRANGER, STRANGER, ["listen", &config.endpoint_path]);
     imposter.says("ready").await;
     let error = Channel::connect(&config).await.expect_err("a refusal");
-    assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, false));
+    assert_eq!((error.code(), error.request_sent()), (Code::PermissionDenied, false));
     assert_eq!(
         error.to_string(),
         format!(

@@ -1,0 +1,185 @@
+//! What a server is made of: its settings, its services, and what is checked before it listens.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::accept::{self, Counts};
+use super::router::{Router, Service};
+use super::{Core, Server};
+use crate::client::builder::DEFAULT_CREDIT;
+use crate::client::reconnect::random;
+use crate::config::IpcConfig;
+use crate::endpoint::{self, Place};
+use crate::error::IpcError;
+use crate::layer::{Layers, ServerLayer};
+use crate::peer::{PeerInfo, Policy};
+use crate::status::Status;
+use crate::transport::Listener;
+use crate::wire::{Hello, MAX_CREDIT};
+
+/// Settings of a server beyond [`IpcConfig`], and its services.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `bind`"]
+pub struct ServerBuilder {
+    router: Router,
+    options: Options,
+    layers: Layers<Status>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) max_concurrent_calls: u32,
+    pub(super) max_total_calls: usize,
+    pub(super) initial_credit: u64,
+    pub(super) drain_timeout: Duration,
+    pub(super) peer_version: String,
+    pub(crate) policy: Policy,
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            router: Router::default(),
+            layers: Layers::default(),
+            options: Options {
+                max_concurrent_calls: 128,
+                max_total_calls: usize::MAX,
+                initial_credit: DEFAULT_CREDIT,
+                drain_timeout: Duration::from_secs(10),
+                peer_version: String::new(),
+                policy: Policy::default(),
+            },
+        }
+    }
+
+    /// Serves `service`, a generated `…Server` around an implementation, too.
+    pub fn add_service<S: Service>(mut self, service: S) -> Self {
+        self.router.add(service);
+        self
+    }
+
+    /// Puts `layer` around every call of every service, inside those added before it. For one service alone, see
+    /// [`Layered`](crate::Layered).
+    pub fn layer(mut self, layer: impl ServerLayer) -> Self {
+        self.layers = self.layers.with(&Layers::one(layer));
+        self
+    }
+
+    /// How many calls one connection may have open; clients queue their calls beyond it. Default: 128. With 0 the
+    /// server accepts no calls.
+    pub const fn max_concurrent_calls(mut self, calls: u32) -> Self {
+        self.options.max_concurrent_calls = calls;
+        self
+    }
+
+    /// How many calls all connections together may have open; one more is answered `RESOURCE_EXHAUSTED` and not
+    /// processed. Default: as many as the connections' own limits add up to.
+    pub const fn max_total_calls(mut self, calls: usize) -> Self {
+        self.options.max_total_calls = calls;
+        self
+    }
+
+    /// How many bytes of streamed messages, 32 more for each, a client may send on a call before the handler has
+    /// taken them. It bounds what an unread stream costs in memory. Default: 1 MiB.
+    pub const fn initial_credit(mut self, bytes: u64) -> Self {
+        self.options.initial_credit = bytes;
+        self
+    }
+
+    /// How long calls that run may go on after a shutdown has begun; then they are ended with `UNAVAILABLE`.
+    /// Default: 10 seconds.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.options.drain_timeout = timeout;
+        self
+    }
+
+    /// Lets processes of this user connect, too. By default only the server's own user and root may: the kernel's word
+    /// for who connects is checked before a byte is read. With any such rule the socket gets mode 0666, and a directory
+    /// that is made for it 0711, because the file system would keep them out otherwise. On Windows no rule lets anybody
+    /// else in: the pipe admits the server's own user alone.
+    pub fn allow_uid(self, uid: u32) -> Self {
+        self.allow(move |peer| peer.uid == Some(uid))
+    }
+
+    /// Lets processes whose effective group is this connect, too.
+    pub fn allow_gid(self, gid: u32) -> Self {
+        self.allow(move |peer| peer.gid == Some(gid))
+    }
+
+    /// Lets processes connect, too, of which `rule` says so. At that time what the peer says of itself is not known
+    /// yet.
+    pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
+        self.options.policy.allow(rule);
+        self
+    }
+
+    /// The application's own version, which clients see. Default: empty.
+    pub fn peer_version(mut self, version: impl Into<String>) -> Self {
+        self.options.peer_version = version.into();
+        self
+    }
+
+    /// Binds `config.endpoint_path` and listens: clients can connect when this returns.
+    ///
+    /// On Unix a missing directory is made (mode 0700); one that others may write in is refused. A lock file beside the
+    /// socket, held until the server is dropped or the process ends, keeps a second server away, and under it a socket
+    /// that nobody listens on any more is replaced. The socket has mode 0600 from the moment it exists, and is removed
+    /// when the server is dropped.
+    ///
+    /// On Windows the pipe belongs to the server's user, admits this user alone, and only from this machine. It must be
+    /// the first of its name, so nobody else can have it meanwhile; the name goes with the last connection.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
+    /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
+    /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
+    pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
+        config.validate()?;
+        self.check()?;
+        let endpoint = config.endpoint_path.as_str();
+        endpoint::check(endpoint)?;
+        let access = self.options.policy.access();
+        let mut place = Place::prepare(endpoint, access).await?;
+        let listener = Listener::bind(endpoint, access.socket_mode()).map_err(|error| {
+            IpcError::Io(std::io::Error::new(error.kind(), format!("binding {endpoint}: {error}")))
+        })?;
+        place.bound()?;
+        tracing::info!(endpoint, "listening");
+        Ok(Server { core: self.into_core(config), listener, _place: Some(place) })
+    }
+
+    pub(crate) fn check(&self) -> Result<(), IpcError> {
+        self.router.check()?;
+        if self.options.initial_credit > MAX_CREDIT {
+            return Err(IpcError::invalid_input(format!(
+                "initial_credit is {}; set it to at most 2^62",
+                self.options.initial_credit
+            )));
+        }
+        accept::check_hello(Hello {
+            services: self.router.services().to_vec(),
+            peer_version: self.options.peer_version.clone(),
+            ..Hello::default()
+        })
+    }
+
+    pub(crate) fn into_core(self, config: &IpcConfig) -> Arc<Core> {
+        Arc::new(Core {
+            config: config.clone(),
+            router: self.router,
+            options: self.options,
+            layers: self.layers,
+            instance_id: random(),
+            counts: Counts::default(),
+            calls: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            next_connection: AtomicU64::new(0),
+            connections: Mutex::default(),
+            one_left: Notify::new(),
+        })
+    }
+}
