@@ -9,6 +9,11 @@
 //! - A client: a [`Channel`], given to a generated client.
 //! - Settings: [`IpcConfig`]. Errors: [`IpcError`] on clients, [`Status`] from handlers.
 //!
+//! # Features
+//!
+//! - `macros` (on by default): [`ipc_service`]. A program whose services are all in `.proto` files compiles far fewer crates
+//!   without it: `default-features = false`.
+//!
 //! # Where a call goes
 //!
 //! `GreeterClient` → channel (`client`) → connection → frame → socket → frame → connection → router → dispatch
@@ -45,6 +50,7 @@ pub use error::IpcError;
 pub use frame::FrameCodec;
 #[doc(no_inline)]
 pub use futures_core::Stream;
+#[cfg(feature = "macros")]
 pub use ipc_macros::ipc_service;
 pub use layer::{CallContext, ClientLayer, Next, ServerLayer};
 pub use metadata::Metadata;

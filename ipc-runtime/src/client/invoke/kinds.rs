@@ -26,15 +26,22 @@ impl Channel {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call; the server's handler is dropped as well.
-    pub async fn unary<Q, R>(&self, method: Method, mut request: Request<Q>) -> Result<Response<R>, IpcError>
+    #[expect(clippy::manual_async_fn, reason = "an async fn's future would have room for the request twice")]
+    pub fn unary<Q, R>(
+        &self,
+        method: Method,
+        mut request: Request<Q>,
+    ) -> impl Future<Output = Result<Response<R>, IpcError>> + Send
     where
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, options) = request.take_head();
-        let mut call = self.unary_call(method, options);
-        let mut sending = Sending::Message(request.get_ref());
-        self.single(&mut call, metadata, &mut sending).await?.decode()
+        async move {
+            let (metadata, options) = request.take_head();
+            let mut call = self.unary_call(method, options);
+            let mut sending = Sending::Message(request.get_ref());
+            self.single(&mut call, metadata, &mut sending).await?.decode()
+        }
     }
 
     /// A call with a stream of messages out and one message back.
@@ -71,19 +78,22 @@ impl Channel {
     /// # Cancel safety
     ///
     /// Dropping the future, or the stream it gave, cancels the call.
-    pub async fn server_streaming<Q, R>(
+    #[expect(clippy::manual_async_fn, reason = "an async fn's future would have room for the request twice")]
+    pub fn server_streaming<Q, R>(
         &self,
         method: Method,
         mut request: Request<Q>,
-    ) -> Result<Response<Streaming<R>>, IpcError>
+    ) -> impl Future<Output = Result<Response<Streaming<R>>, IpcError>> + Send
     where
         Q: Message,
         R: Message + Default + 'static,
     {
-        let (metadata, options) = request.take_head();
-        let mut call = self.streaming_call(method, options);
-        let mut sending = Sending::Message(request.get_ref());
-        Ok(self.streamed(&mut call, metadata, &mut sending).await?.decode())
+        async move {
+            let (metadata, options) = request.take_head();
+            let mut call = self.streaming_call(method, options);
+            let mut sending = Sending::Message(request.get_ref());
+            Ok(self.streamed(&mut call, metadata, &mut sending).await?.decode())
+        }
     }
 
     /// A call with a stream of messages each way. Returns when the answer begins; the requests go on being sent
