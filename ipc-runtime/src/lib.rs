@@ -19,6 +19,7 @@
 //! `GreeterClient` → channel (`client`) → connection → frame → socket → frame → connection → router → dispatch
 //! (`server`) → your `impl Greeter`, and back. Each layer knows only the one below.
 
+mod background;
 mod client;
 #[doc(hidden)]
 pub mod codegen;

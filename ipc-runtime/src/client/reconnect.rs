@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::builder::ChannelOptions;
 use super::calls::{ClientConnection, ClientSide};
 use super::shared::Shared;
+use crate::background;
 use crate::config::IpcConfig;
 use crate::connection::Connection;
 use crate::connection::clock::later;
@@ -230,7 +231,7 @@ async fn greet(
     let agreed = match Agreed::check(config, window, &hello) {
         Ok(agreed) => agreed,
         Err(status) => {
-            tokio::spawn(see_off(stream, later_frames(config), status.clone()));
+            background::spawn(see_off(stream, later_frames(config), status.clone()));
             let go_away = GoAway { status: Some(crate::wire::WireStatus::of(&status)), ..GoAway::default() };
             return Err(Refused::by_server(go_away));
         }
@@ -238,14 +239,14 @@ async fn greet(
     let shared = Arc::new(Connection::new(stream.output, &agreed));
     let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), stream.peer, &hello));
     let side = ClientSide::new(Arc::clone(&connection), channel);
-    tokio::spawn(Driver::new(side, shared, stream.input, buffer).run());
+    background::spawn(Driver::new(side, shared, stream.input, buffer).run());
     Ok(connection)
 }
 
 /// The server's first frame was wrong: it is told so, and the attempt has failed.
 fn turn_away(stream: ByteStream, config: &IpcConfig, ending: Ending) -> Refused {
     if let Some(status) = ending.go_away {
-        tokio::spawn(see_off(stream, later_frames(config), *status));
+        background::spawn(see_off(stream, later_frames(config), *status));
     }
     let strange = frame_error_code(&ending.cause).is_some();
     let refused = Refused::local(ending.cause);

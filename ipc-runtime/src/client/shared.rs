@@ -14,6 +14,7 @@ use super::builder::ChannelOptions;
 use super::calls::ClientConnection;
 use super::reconnect::{self, Backoff, Refused, Target};
 use super::state::{ChannelState, StateChanges};
+use crate::background;
 use crate::config::IpcConfig;
 use crate::connection::writer::lock;
 use crate::error::{Failure, IpcError};
@@ -179,7 +180,7 @@ impl Shared {
             },
             (Phase::Idle(_), None) => {
                 self.set(&mut state, Phase::Connecting);
-                tokio::spawn(Arc::clone(self).connect());
+                background::spawn(Arc::clone(self).connect());
                 Found::WaitForChange
             }
             _ => Found::WaitForChange,

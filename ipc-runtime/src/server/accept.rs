@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Core;
 use super::calls::{ServerConnection, ServerSide};
+use crate::background::Task;
 use crate::connection::Connection;
 use crate::connection::driver::{Driver, Ending};
 use crate::connection::handshake::{self, Agreed};
@@ -84,38 +85,47 @@ impl Drop for Place {
 }
 
 /// Serves a new connection to its end, or refuses it.
-pub(crate) async fn serve(core: Arc<Core>, mut stream: ByteStream, newcomer: Option<Newcomer>) {
+pub(crate) fn serve(core: Arc<Core>, stream: ByteStream, newcomer: Option<Newcomer>) -> Task {
+    Box::pin(async move {
+        if let Err(refused) = receive(&core, stream, newcomer).await {
+            refused.see_off(&core).await;
+        }
+    })
+}
+
+async fn receive(
+    core: &Arc<Core>,
+    mut stream: ByteStream,
+    newcomer: Option<Newcomer>,
+) -> Result<(), Box<Refused>> {
     let allowed = core.options.policy.check(&stream.peer);
     drop(newcomer);
     if let Err(status) = allowed {
-        return refuse(&core, stream, &status, Duration::ZERO).await;
+        return Err(Refused::new(stream, status, Duration::ZERO));
     }
     let limit = MIN_WAITING.max(core.config.max_connections);
     let Some(waiting) = Place::take(&core.counts.waiting, limit) else {
         let words = format!("limit of {limit} connections that have not said Hello");
-        return refuse(&core, stream, &Status::resource_exhausted(words), RETRY_AFTER).await;
+        return Err(Refused::new(stream, Status::resource_exhausted(words), RETRY_AFTER));
     };
-    let (hello, buffer) = match greeting(&core, &mut stream).await {
+    let (hello, buffer) = match greeting(core, &mut stream).await {
         Ok(greeting) => greeting,
         Err(ending) => {
-            drop(waiting);
             tracing::debug!(cause = %ending.cause, "a client did not say Hello");
-            if let Some(status) = ending.go_away {
-                refuse(&core, stream, &status, Duration::ZERO).await;
-            }
-            return;
+            let Some(status) = ending.go_away else { return Ok(()) };
+            return Err(Refused::new(stream, *status, Duration::ZERO));
         }
     };
-    let (place, agreed) = match admit(&core, &hello) {
+    let (place, agreed) = match admit(core, &hello) {
         Ok(admitted) => admitted,
         Err((status, retry_after)) => {
-            drop(waiting);
             tracing::debug!(%status, "a client is refused");
-            return refuse(&core, stream, &status, retry_after).await;
+            return Err(Refused::new(stream, status, retry_after));
         }
     };
     drop(waiting);
-    run(core, stream, buffer, &hello, agreed, place).await;
+    run(Arc::clone(core), stream, buffer, &hello, agreed, place).await;
+    Ok(())
 }
 
 async fn greeting(core: &Core, stream: &mut ByteStream) -> Result<(Hello, BytesMut), Ending> {
@@ -172,10 +182,24 @@ async fn run(
     driver.run().await;
 }
 
-/// Tells a client why it is not served, and sees it off; in a flood, the connection is just closed.
-async fn refuse(core: &Core, stream: ByteStream, status: &Status, retry_after: Duration) {
-    if let Some(_farewell) = Place::take(&core.counts.farewells, MAX_FAREWELLS) {
-        handshake::refuse(stream.input, stream.output, None, status, retry_after).await;
+/// A client that is not served, and why.
+struct Refused {
+    stream: ByteStream,
+    status: Status,
+    retry_after: Duration,
+}
+
+impl Refused {
+    fn new(stream: ByteStream, status: Status, retry_after: Duration) -> Box<Self> {
+        Box::new(Self { stream, status, retry_after })
+    }
+
+    /// Tells it; in a flood, the connection is just closed.
+    async fn see_off(self: Box<Self>, core: &Core) {
+        let Self { stream, status, retry_after } = *self;
+        if let Some(_farewell) = Place::take(&core.counts.farewells, MAX_FAREWELLS) {
+            handshake::refuse(stream.input, stream.output, None, &status, retry_after).await;
+        }
     }
 }
 

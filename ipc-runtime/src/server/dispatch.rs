@@ -17,6 +17,7 @@ use super::calls::ServerConnection;
 use super::reply::{Reply, Streamed};
 use super::task::Answering;
 use super::work::{Answer, Begin, Ended, Handling, Work};
+use crate::background;
 use crate::connection::call::{CallState, End, Inbox, Next};
 use crate::error::IpcError;
 use crate::layer::{Layers, Path};
@@ -76,7 +77,7 @@ impl ServerCall {
 
     /// Answers that there is no such method.
     pub fn unimplemented(self) {
-        tokio::spawn(self.slot.fail(Status::unimplemented("no such method")));
+        background::spawn(self.slot.fail(Status::unimplemented("no such method")));
     }
 
     /// Runs a handler with one message each way.

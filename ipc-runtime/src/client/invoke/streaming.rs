@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::outbound::{Lane, Outbound};
 use super::{Unanswered, check_keys, closed};
+use crate::background;
 use crate::client::calls::ClientCall;
 use crate::client::shared::Shared;
 use crate::connection::call::{End, Inbox, Next};
@@ -59,7 +60,7 @@ impl Begun {
         if let Messages::Arriving(answers) = &self.messages
             && !outbound.is_sent()
         {
-            tokio::spawn(send_rest(Lane::of(answers.call()), outbound));
+            background::spawn(send_rest(Lane::of(answers.call()), outbound));
         }
     }
 
