@@ -9,6 +9,7 @@ pub(crate) mod dispatch;
 mod layered;
 pub(crate) mod reply;
 pub(crate) mod router;
+mod runners;
 mod shutdown;
 mod task;
 mod work;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -131,6 +131,12 @@ impl CallState {
             canceller: None,
         };
         Self { inner: Mutex::new(inner), given_up: AtomicBool::new(false), window, deadline }
+    }
+
+    /// The same call, of whose request nothing more comes.
+    pub(crate) fn half_closed(mut self) -> Self {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).end = Some(End::HalfClosed);
+        self
     }
 
     pub(crate) const fn deadline(&self) -> Option<Instant> {

@@ -157,8 +157,8 @@ impl<S: Side> Driver<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        self.drive_writes(cx);
         loop {
-            self.drive_writes(cx);
             let calls = match self.take_frames() {
                 Ok(calls) => calls,
                 Err(ending) => return Poll::Ready(ending),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Core;
 use super::dispatch::{Around, ServerCall, Slot};
+use super::runners::Runners;
 use crate::connection::Connection;
 use crate::connection::call::{self, CallState, End, Lost};
 use crate::connection::driver::{Ending, Side};
@@ -32,6 +33,7 @@ pub(crate) struct ServerConnection {
     pub(crate) connection: Arc<Connection>,
     core: Arc<Core>,
     pub(crate) peer: Arc<PeerInfo>,
+    pub(super) runners: Arc<Runners>,
     calls: Mutex<Calls>,
 }
 
@@ -52,7 +54,7 @@ impl Calls {
 
 impl ServerConnection {
     pub(crate) fn new(connection: Arc<Connection>, core: Arc<Core>, peer: Arc<PeerInfo>) -> Self {
-        Self { connection, core, peer, calls: Mutex::default() }
+        Self { connection, core, peer, runners: Arc::default(), calls: Mutex::default() }
     }
 
     /// Says `GoAway` and lets what runs come to its end.
@@ -148,6 +150,33 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// Puts a call on the books; `None` where the connection is draining.
+    fn admit(
+        &self,
+        id: u64,
+        deadline: Option<Instant>,
+        half_closed: bool,
+    ) -> Result<Option<Arc<CallState>>, Status> {
+        let mut calls = lock(&self.calls);
+        if calls.draining {
+            return Ok(None);
+        }
+        let limit = usize::try_from(self.core.options.max_concurrent_calls).unwrap_or(usize::MAX);
+        if calls.running.len() >= limit {
+            return Err(Status::resource_exhausted(format!(
+                "limit of {limit} calls at once on a connection"
+            )));
+        }
+        self.core.call_begins()?;
+        let state = self.connection.call_state(deadline);
+        let state = Arc::new(if half_closed { state.half_closed() } else { state });
+        calls.running.insert(id, Arc::clone(&state));
+        calls.last_accepted = id;
+        // The driver itself is at work here, and looks at its alarm before it sleeps.
+        _ = self.connection.alarm.set(deadline);
+        Ok(Some(state))
+    }
+
     /// As [`close`](Self::close) for a call whose task ends without having said how.
     pub(crate) fn abort(&self, id: u64, status: &Status) {
         if self.remove(id) {
@@ -195,13 +224,15 @@ impl ServerConnection {
 pub(crate) struct ServerSide {
     connection: Arc<ServerConnection>,
     last_seen: u64,
+    /// Where the last call went; the next often goes there, too.
+    last_route: usize,
     /// Gives the connection's place back when the side is dropped.
     _place: super::accept::Place,
 }
 
 impl ServerSide {
     pub(crate) const fn new(connection: Arc<ServerConnection>, place: super::accept::Place) -> Self {
-        Self { connection, last_seen: 0, _place: place }
+        Self { connection, last_seen: 0, last_route: 0, _place: place }
     }
 
     fn open(&mut self, id: u64, open: Opening<'_>) -> Result<(), Status> {
@@ -210,24 +241,20 @@ impl ServerSide {
         }
         self.last_seen = id;
         let connection = &self.connection;
-        let core = &connection.core;
-        let metadata = open.metadata;
-        let admitted = core.router.find(open.method).and_then(|route| {
+        let Opening { method, timeout_us, metadata, end_of_stream, mut message } = open;
+        let admitted = connection.core.router.find(method, &mut self.last_route).and_then(|route| {
             if let Some(why) = metadata.first_bad_key() {
                 return Err(Status::invalid_argument(why));
             }
-            Ok((route, self.admit(id, deadline_of(open.timeout_us))?))
+            Ok((route, connection.admit(id, deadline_of(timeout_us), end_of_stream)?))
         });
         match admitted {
             Ok((route, Some(state))) => {
-                let mut message = open.message;
-                if open.end_of_stream {
-                    state.put_end(End::HalfClosed);
-                } else if let Some(first) = message.take() {
+                if !end_of_stream && let Some(first) = message.take() {
                     state.put_free(first);
                 }
-                let around =
-                    Around { layers: core.layers.clone(), path: Path::Shared(Arc::clone(&route.path)) };
+                let layers = connection.core.layers.clone();
+                let around = Around { layers, path: Path::Shared(Arc::clone(&route.path)) };
                 let slot = Slot::new(Arc::clone(connection), id, state);
                 route.dispatch(ServerCall::new(slot, message, metadata, around));
             }
@@ -239,33 +266,12 @@ impl ServerSide {
         Ok(())
     }
 
-    /// Puts a call on the books; `None` where the connection is draining.
-    fn admit(&self, id: u64, deadline: Option<Instant>) -> Result<Option<Arc<CallState>>, Status> {
-        let (connection, core) = (&self.connection, &self.connection.core);
-        let mut calls = lock(&connection.calls);
-        if calls.draining {
-            return Ok(None);
-        }
-        let limit = usize::try_from(core.options.max_concurrent_calls).unwrap_or(usize::MAX);
-        if calls.running.len() >= limit {
-            return Err(Status::resource_exhausted(format!(
-                "limit of {limit} calls at once on a connection"
-            )));
-        }
-        core.call_begins()?;
-        let state = Arc::new(connection.connection.call_state(deadline));
-        calls.running.insert(id, Arc::clone(&state));
-        calls.last_accepted = id;
-        // The driver itself is at work here, and looks at its alarm before it sleeps.
-        _ = connection.connection.alarm.set(deadline);
-        Ok(Some(state))
-    }
-
     fn lose(&mut self, cause: &Arc<IpcError>) {
         let mut calls = lock(&self.connection.calls);
         calls.draining = true;
         let running: Vec<_> = calls.running.values().cloned().collect();
         drop(calls);
+        self.connection.runners.close();
         // They stay on the books until their handlers have really ended.
         for state in running {
             state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent: true, begun: false }));

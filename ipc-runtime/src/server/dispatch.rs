@@ -144,7 +144,8 @@ impl ServerCall {
     }
 
     fn spawn(self, shape: Shape, handler: Pin<Box<dyn Work>>) {
-        tokio::spawn(Answering::new(self, shape, handler));
+        let runners = Arc::clone(&self.slot.connection.runners);
+        runners.run(Answering::new(self, shape, handler));
     }
 }
 

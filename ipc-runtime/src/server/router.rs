@@ -50,7 +50,9 @@ impl Route {
 /// All services of a server.
 #[derive(Default)]
 pub(crate) struct Router {
-    routes: HashMap<Box<[u8]>, Route>,
+    routes: Vec<Route>,
+    /// Places in `routes`.
+    by_path: HashMap<Box<[u8]>, usize>,
     services: Vec<ServiceInfo>,
     twice: Option<&'static str>,
 }
@@ -66,7 +68,8 @@ impl Router {
         for (method, name) in S::METHODS.iter().enumerate() {
             let path = format!("/{}/{name}", S::NAME);
             let route = Route { service: Arc::clone(&service), method, path: Arc::from(path.as_str()) };
-            self.routes.insert(path.into_bytes().into(), route);
+            self.by_path.insert(path.into_bytes().into(), self.routes.len());
+            self.routes.push(route);
         }
     }
 
@@ -84,11 +87,16 @@ impl Router {
         &self.services
     }
 
+    /// Where a call goes. `last` is where the one before it went, as often the next does: looked at first, and kept.
+    ///
     /// # Errors
     ///
     /// `UNIMPLEMENTED` that names what is missing, the service or the method.
-    pub(crate) fn find(&self, path: &[u8]) -> Result<&Route, Status> {
-        self.routes.get(path).ok_or_else(|| self.missing(path))
+    pub(crate) fn find(&self, path: &[u8], last: &mut usize) -> Result<&Route, Status> {
+        if self.routes.get(*last).is_none_or(|route| route.path.as_bytes() != path) {
+            *last = self.by_path.get(path).copied().ok_or_else(|| self.missing(path))?;
+        }
+        Ok(&self.routes[*last])
     }
 
     fn missing(&self, path: &[u8]) -> Status {

@@ -1,7 +1,8 @@
-//! The task of a call: runs the handler, hears the call's cancellation and its deadline, closes the call.
+//! The work of a call: runs the handler, hears the call's cancellation and its deadline, closes the call.
 //!
 //! One type for all methods, and small, because there is one for each call. What seldom happens is boxed.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::layer::Boxed;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// The task.
+/// The work.
 pub(super) enum Answering {
     New(New),
     Running(Job),
@@ -59,6 +60,12 @@ impl From<End> for Outcome {
             End::Expired => Self::Expired,
             _ => Self::Lost,
         }
+    }
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering").finish_non_exhaustive()
     }
 }
 
