@@ -20,7 +20,7 @@ use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::server::dispatch::Incoming;
 use crate::status::{Code, Status};
-use crate::wire::{self, Close};
+use crate::wire::{self, Close, message};
 
 /// A stream of messages: the answers a client reads, or the requests a handler reads.
 ///
@@ -55,7 +55,7 @@ enum Source<T> {
     Ended,
 }
 
-type Decode<T> = fn(Bytes) -> Result<T, DecodeError>;
+type Decode<T> = fn(&Bytes) -> Result<T, DecodeError>;
 
 /// What a client keeps of a call that streams its answer.
 pub(crate) struct Answers {
@@ -113,7 +113,7 @@ impl<T> Streaming<T> {
         let next = match &mut self.source {
             Source::Client(answers, decode) => match ready!(answers.poll(cx)) {
                 Ok(Answer::Item(item)) => {
-                    decode(item).map(Some).map_err(|error| IpcError::from(error).into())
+                    decode(&item).map(Some).map_err(|error| IpcError::from(error).into())
                 }
                 Ok(Answer::End(trailers)) => {
                     self.trailers = trailers;
@@ -122,7 +122,7 @@ impl<T> Streaming<T> {
                 Err(status) => Err(status),
             },
             Source::Server(incoming, decode) => match ready!(incoming.poll_item(cx)) {
-                Ok(Some(item)) => decode(item)
+                Ok(Some(item)) => decode(&item)
                     .map(Some)
                     .map_err(|error| Status::invalid_argument(format!("a request does not decode: {error}"))),
                 Ok(None) => Ok(None),
@@ -130,7 +130,7 @@ impl<T> Streaming<T> {
             },
             Source::Layer(messages, decode) => messages
                 .pop_front()
-                .map(*decode)
+                .map(|message| decode(&message))
                 .transpose()
                 .map_err(|error| Status::internal(format!("a layer's answer does not decode: {error}"))),
             Source::Made(stream) => ready!(stream.as_mut().poll_next(cx)).transpose(),
@@ -145,15 +145,15 @@ impl<T> Streaming<T> {
 
 impl<T: Message + Default> Streaming<T> {
     pub(crate) fn of_client(answers: Box<Answers>) -> Self {
-        Self::new(Source::Client(answers, T::decode))
+        Self::new(Source::Client(answers, message::decode))
     }
 
     pub(crate) fn of_layer(messages: VecDeque<Bytes>) -> Self {
-        Self::new(Source::Layer(messages, T::decode))
+        Self::new(Source::Layer(messages, message::decode))
     }
 
     pub(crate) fn of_server(incoming: Incoming) -> Self {
-        Self::new(Source::Server(incoming, T::decode))
+        Self::new(Source::Server(incoming, message::decode))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod encode;
 #[cfg(test)]
 mod golden;
 pub(crate) mod hot;
+pub(crate) mod message;
 
 use bytes::Bytes;
 use prost::Message;

@@ -28,7 +28,7 @@ use crate::metadata::Metadata;
 use crate::request::{CallOptions, Response, Timeout};
 use crate::status::{Code, Status};
 use crate::wire::encode::Encode;
-use crate::wire::{self, Close};
+use crate::wire::{self, Close, message};
 
 /// A call is written to at most this many connections.
 const MAX_ATTEMPTS: u32 = 3;
@@ -328,7 +328,7 @@ struct Answer {
 
 impl Answer {
     fn decode<R: Message + Default>(self) -> Result<Response<R>, IpcError> {
-        Ok(Response::received(R::decode(self.message)?, self.metadata, self.trailers))
+        Ok(Response::received(message::decode(&self.message)?, self.metadata, self.trailers))
     }
 }
 

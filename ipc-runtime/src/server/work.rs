@@ -16,6 +16,7 @@ use crate::metadata::Metadata;
 use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::wire::encode::Encode;
+use crate::wire::message;
 
 /// What a handler is begun with.
 pub(super) struct Begin<'a> {
@@ -29,8 +30,8 @@ pub(super) struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    pub(super) fn decode<Q: Message + Default>(&mut self) -> Result<Q, Status> {
-        Q::decode(std::mem::take(&mut self.message))
+    pub(super) fn decode<Q: Message + Default>(&self) -> Result<Q, Status> {
+        message::decode(&self.message)
             .map_err(|error| Status::invalid_argument(format!("the request does not decode: {error}")))
     }
 
