@@ -104,7 +104,9 @@ async fn a_call_to_a_pipe_that_nobody_has_made_fails_at_once() {
     let client = TestServiceClient::new(Channel::new(&config("nobody")).unwrap());
     let error = soon(client.empty_call(Empty {})).await.unwrap_err();
     assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, false));
-    assert!(error.to_string().contains("no server has made this socket"), "{error}");
+    let words = error.to_string();
+    let remedy = "; no server has made this pipe: start it, or correct endpoint_path";
+    assert!(words.ends_with(remedy) && !words.contains("socket"), "{error}");
 }
 
 #[tokio::test]
