@@ -32,8 +32,9 @@ mod pipes {
     use std::task::{Context, Poll, ready};
 
     use bytes::BufMut;
+    use ipc_runtime::create_pipe;
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-    use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
+    use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer};
     use tokio::sync::Mutex;
 
     /// `ERROR_PIPE_BUSY`: every instance has its client.
@@ -151,7 +152,7 @@ mod pipes {
         ///
         /// What the system says.
         pub fn bind(name: impl AsRef<str>) -> io::Result<Self> {
-            let first = ServerOptions::new().first_pipe_instance(true).create(name.as_ref())?;
+            let first = create_pipe(name.as_ref(), true)?;
             Ok(Self { name: name.as_ref().to_owned(), waiting: Mutex::new(first) })
         }
 
@@ -163,7 +164,7 @@ mod pipes {
         pub async fn accept(&self) -> io::Result<(Stream, ())> {
             let mut waiting = self.waiting.lock().await;
             waiting.connect().await?;
-            let next = ServerOptions::new().create(&self.name)?;
+            let next = create_pipe(&self.name, false)?;
             Ok((Stream(Some(Pipe::Server(std::mem::replace(&mut *waiting, next)))), ()))
         }
     }

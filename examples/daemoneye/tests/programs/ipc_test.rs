@@ -1,5 +1,7 @@
 //! `daemoneye-cli ipc test`: against a daemon that is well, and against every kind of trouble.
 
+use ipc_runtime::{IpcConfig, Server};
+
 use crate::support::{Ended, Place};
 
 async fn test(place: &Place, flags: &[&str]) -> Ended {
@@ -124,23 +126,14 @@ async fn a_full_daemon_is_named_with_its_limit() {
     );
 }
 
-/// What listens at an endpoint and says nothing.
-#[cfg(unix)]
-fn silent(endpoint: &str) -> impl Sized + use<> {
-    std::os::unix::net::UnixListener::bind(endpoint).unwrap()
-}
-
-#[cfg(windows)]
-fn silent(endpoint: &str) -> impl Sized + use<> {
-    tokio::net::windows::named_pipe::ServerOptions::new().create(endpoint).unwrap()
-}
-
 #[tokio::test]
 async fn something_silent_is_reported_as_not_answering() {
     let place = Place::new();
-    let _silent = silent(&place.procmond());
-    let error = test(&place, &["--read-timeout-ms", "200"]).await.failure();
     let endpoint = place.procmond();
+    // It listens, and serves nobody.
+    let config = IpcConfig { endpoint_path: endpoint.clone(), ..IpcConfig::default() };
+    let _silent = Server::builder().bind(&config).await.unwrap();
+    let error = test(&place, &["--read-timeout-ms", "200"]).await.failure();
     assert!(
         error.starts_with(&format!("daemoneye-cli: procmond at {endpoint} does not answer: ")),
         "{error}"

@@ -126,7 +126,7 @@ pub(super) fn server_process(pipe: BorrowedHandle<'_>) -> Option<u32> {
 /// # Errors
 ///
 /// `PermissionDenied` if it shall be the first and is not, and what else the system says.
-pub(super) fn create(endpoint: &str, first: bool) -> io::Result<NamedPipeServer> {
+pub fn create(endpoint: &str, first: bool) -> io::Result<NamedPipeServer> {
     let user = current_user()?;
     let descriptor = descriptor(&format!("O:{user}D:P(A;;GA;;;{user})"))?;
     let attributes = SECURITY_ATTRIBUTES {
