@@ -230,7 +230,7 @@ fn make_directory(directory: &Path, access: Access) -> Result<(), rustix::io::Er
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    let mode = Mode::from_raw_mode(access.directory_mode().into());
+    let mode = Mode::from_raw_mode(RawMode::from(access.directory_mode()));
     let mut outcome = rustix::fs::mkdir(directory, mode);
     if outcome == Err(rustix::io::Errno::NOENT)
         && let Some(above) = directory.parent()

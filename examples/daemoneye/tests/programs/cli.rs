@@ -17,7 +17,8 @@ async fn processes_shows_what_procmond_sees() {
     let process = &processes[0];
     assert_eq!(process["pid"], procmond.id());
     assert_eq!(process["ppid"], std::process::id());
-    assert_eq!(process["name"], format!("procmond{}", std::env::consts::EXE_SUFFIX));
+    let name = format!("procmond{}", std::env::consts::EXE_SUFFIX);
+    assert_eq!(process["name"], name);
     // As this platform writes it: where Windows is cross-compiled for, the compiler's paths are another's.
     let program = std::path::absolute(env!("CARGO_BIN_EXE_procmond")).unwrap();
     assert_eq!(process["executable_path"], program.to_str().unwrap());
@@ -29,7 +30,7 @@ async fn processes_shows_what_procmond_sees() {
     assert_eq!(process["on_disk_mismatch"], false);
 
     let table =
-        place.cli(&["processes", "--name", "procmond", "--sort", "started", "--limit", "1"]).await.success();
+        place.cli(&["processes", "--name", &name, "--sort", "started", "--limit", "1"]).await.success();
     assert!(table.lines().nth(1).unwrap().contains("Memory"), "{table}");
     assert!(table.contains("procmond") && table.contains("1 of "), "{table}");
 
