@@ -184,8 +184,7 @@ async fn a_pipe_of_unknown_owner_is_told_nothing() {
     assert!(error.to_string().contains("the pipe has no owner"), "{error}");
     soon(strange.connect()).await.unwrap();
     let mut heard = Vec::new();
-    let ended = soon(strange.read_to_end(&mut heard)).await.map_err(|error| error.kind());
-    assert_eq!((ended, heard), (Err(io::ErrorKind::BrokenPipe), Vec::new()));
+    assert_eq!((soon(strange.read_to_end(&mut heard)).await.unwrap(), heard), (0, Vec::new()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The two programs as processes.
 
+#![expect(clippy::unwrap_used, reason = "the functions around tests are tests, too")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
