@@ -289,8 +289,7 @@ impl RawServer {
 
     /// The next client, that has been told nothing.
     pub async fn accept(&self) -> RawPeer {
-        let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
-        RawPeer::over(stream)
+        RawPeer::over(soon("a client", self.listener.accept()).await.expect("a client").0)
     }
 
     /// The next client, past the Hellos.
