@@ -30,6 +30,12 @@ fn rustdoc() -> Command {
 
 #[test]
 fn comments_neither_warn_nor_run() {
+    if env::var_os("WINDOWS_CHECK_WINE").is_some() {
+        eprintln!(
+            "skipped: it runs rustdoc, and the one that wine finds is this machine's, which knows no C:"
+        );
+        return;
+    }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let source = directory.path().join("lib.rs");
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/comments_not_meant_for_rustdoc.rs");

@@ -12,7 +12,7 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-pub(crate) use self::platform::{Place, default_path, user_path};
+pub(crate) use self::platform::{Place, WORDS, default_path, user_path};
 use crate::error::IpcError;
 
 /// `DaemonEye`'s endpoint, the default of [`IpcConfig`](crate::IpcConfig).
@@ -47,6 +47,20 @@ impl Access {
     }
 }
 
+/// What people are told in the platform's own words.
+pub(crate) struct Words {
+    /// What an endpoint's name is.
+    name: &'static str,
+    /// Remedy where nothing has the endpoint's name.
+    pub(crate) missing: &'static str,
+    /// Remedy where something has it that nobody listens on.
+    pub(crate) abandoned: &'static str,
+    /// Remedy where this user is not let in.
+    pub(crate) denied: &'static str,
+    /// Remedy where the server runs as another user.
+    pub(crate) stranger: &'static str,
+}
+
 /// Checks an endpoint's name, as far as that can be done without touching the system.
 ///
 /// # Errors
@@ -54,7 +68,7 @@ impl Access {
 /// [`IpcError::Io`] of kind `InvalidInput` that says what is wrong with it.
 pub(crate) fn check(endpoint: &str) -> Result<(), IpcError> {
     if endpoint.is_empty() {
-        return Err(IpcError::invalid_input("endpoint_path is empty; set it to a socket path".to_owned()));
+        return Err(IpcError::invalid_input(format!("endpoint_path is empty; set it to a {}", WORDS.name)));
     }
     if endpoint.contains('\0') {
         return Err(IpcError::invalid_input(format!(
@@ -81,7 +95,8 @@ mod tests {
 
     #[test]
     fn names_that_are_no_endpoints_are_refused_with_the_reason() {
-        assert_eq!(check("").unwrap_err().to_string(), "endpoint_path is empty; set it to a socket path");
+        let name = if cfg!(windows) { "pipe name" } else { "socket path" };
+        assert_eq!(check("").unwrap_err().to_string(), format!("endpoint_path is empty; set it to a {name}"));
         assert_eq!(
             check("/run/a\0b").unwrap_err().to_string(),
             r#"endpoint_path "/run/a\0b" has a NUL character; remove it"#

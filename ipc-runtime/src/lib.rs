@@ -60,6 +60,11 @@ pub use request::{IntoStreamingRequest, Request, Response};
 pub use server::{Layered, Server, ServerBuilder, Shutdown};
 pub use status::{Code, Status};
 pub use streaming::Streaming;
+/// For tests that play a server: a pipe as servers make it. One that is made without an access list has no owner on
+/// wine, so that no client would take it. Not for programs.
+#[cfg(windows)]
+#[doc(hidden)]
+pub use transport::create_pipe;
 
 /// Includes the code that `ipc-codegen` generated for a package in the crate's build script.
 ///

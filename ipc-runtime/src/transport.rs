@@ -13,6 +13,8 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
+#[cfg(windows)]
+pub use self::platform::create as create_pipe;
 pub(crate) use self::platform::{Listener, connect};
 #[cfg(windows)]
 pub(crate) use self::platform::{current_user, is_trusted};

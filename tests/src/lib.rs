@@ -1,19 +1,15 @@
 //! What the whole-system tests share.
 
+/// Of what only Unix has: users, umasks, descriptors.
 #[cfg(unix)]
 pub mod actor;
-#[cfg(unix)]
 pub mod clock;
-#[cfg(unix)]
 pub mod feed;
 pub mod interop;
-#[cfg(unix)]
+pub mod local;
 pub mod probe;
-#[cfg(unix)]
 pub mod raw;
-#[cfg(unix)]
 pub mod setup;
-#[cfg(unix)]
 pub mod vectors;
 pub mod wire;
 

@@ -5,14 +5,13 @@
 
 #![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 
+use crate::local::{Listener, Stream};
 use crate::wire::{self, Body, Checksum, Close, Envelope, GoAway, Hello, Open};
 
 /// Longer than anything takes that works, on any machine.
@@ -21,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One end of a connection.
 #[derive(Debug)]
 pub struct RawPeer {
-    stream: UnixStream,
+    stream: Stream,
     input: BytesMut,
     /// What the frames to and from the other side have now.
     pub sends: Checksum,
@@ -37,17 +36,17 @@ pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 impl RawPeer {
     /// Connects, and says nothing.
-    pub async fn connect(path: impl AsRef<Path>) -> Self {
-        Self::over(soon("a connection", UnixStream::connect(path)).await.expect("a server listens"))
+    pub async fn connect(path: impl AsRef<str>) -> Self {
+        Self::over(soon("a connection", Stream::connect(path.as_ref())).await.expect("a server listens"))
     }
 
-    const fn new(stream: UnixStream, input: BytesMut) -> Self {
+    const fn new(stream: Stream, input: BytesMut) -> Self {
         Self { stream, input, sends: Checksum::Ieee, receives: Checksum::Ieee }
     }
 
     /// One end of a stream.
     #[must_use]
-    pub fn over(stream: UnixStream) -> Self {
+    pub fn over(stream: Stream) -> Self {
         Self::new(stream, BytesMut::new())
     }
 
@@ -278,20 +277,19 @@ impl RawPeer {
 /// Listens at a path; a test plays the server on what it accepts.
 #[derive(Debug)]
 pub struct RawServer {
-    listener: UnixListener,
+    listener: Listener,
 }
 
 impl RawServer {
     /// Listens.
     #[must_use]
-    pub fn bind(path: impl AsRef<Path>) -> Self {
-        Self { listener: UnixListener::bind(path).expect("a free path") }
+    pub fn bind(path: impl AsRef<str>) -> Self {
+        Self { listener: Listener::bind(path.as_ref()).expect("a free path") }
     }
 
     /// The next client, that has been told nothing.
     pub async fn accept(&self) -> RawPeer {
-        let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
-        RawPeer::over(stream)
+        RawPeer::over(soon("a client", self.listener.accept()).await.expect("a client").0)
     }
 
     /// The next client, past the Hellos.
@@ -310,6 +308,6 @@ impl RawServer {
     pub async fn nobody_comes(&self) -> bool {
         crate::clock::settle().await;
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        self.listener.poll_accept(&mut cx).is_pending()
+        std::pin::pin!(self.listener.accept()).poll(&mut cx).is_pending()
     }
 }

@@ -3,7 +3,6 @@
 
 #![expect(clippy::missing_panics_doc, reason = "what a test waits for fails it by a panic")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::local;
 use crate::probe::{Controls, Handlers, Note, ProbeClient, ProbeServer};
 use crate::raw::{RawPeer, RawServer, soon};
 use crate::wire::{self, Checksum, Hello};
@@ -23,12 +23,10 @@ use crate::wire::{self, Checksum, Hello};
 /// What a call over a stub gives.
 pub type Outcome<T> = Result<Response<T>, IpcError>;
 
-/// Settings for a test: the defaults, and a socket in a directory of its own.
+/// Settings for a test: the defaults, and an endpoint of its own.
 #[must_use]
 pub fn place() -> (IpcConfig, TempDir) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path: PathBuf = directory.path().join("probe.sock");
-    let endpoint_path = path.to_str().expect("a path that is text").to_owned();
+    let (endpoint_path, directory) = local::endpoint();
     (IpcConfig { endpoint_path, ..IpcConfig::default() }, directory)
 }
 

@@ -1,13 +1,13 @@
 //! Named pipes, on Windows or under wine: every kind of call, who is told what of whom, busy pipes, and ends.
 //!
-//! What can't be tested: that another user is kept out (there is one user, and wine enforces no access list), and that
-//! another machine is.
+//! What can't be tested: that another user is kept out (there is one user, and wine enforces no access list; what the
+//! list says is a unit test beside the code that makes it), and that another machine is.
 
 #![cfg(windows)]
 #![expect(clippy::unwrap_used, reason = "a test that panics says why")]
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_runtime::{Channel, ChannelState, Code, IpcConfig, IpcError, Request, Server, Shutdown};
 use ipc_tests::interop::cases::Case;
@@ -15,7 +15,7 @@ use ipc_tests::interop::proto::{Empty, SimpleRequest, TestServiceClient, TestSer
 use ipc_tests::interop::service::Interop;
 use ipc_tests::wire::{self, Checksum, Open};
 use prost::Message as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, ServerOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -104,7 +104,9 @@ async fn a_call_to_a_pipe_that_nobody_has_made_fails_at_once() {
     let client = TestServiceClient::new(Channel::new(&config("nobody")).unwrap());
     let error = soon(client.empty_call(Empty {})).await.unwrap_err();
     assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, false));
-    assert!(error.to_string().contains("no server has made this socket"), "{error}");
+    let words = error.to_string();
+    let remedy = "; no server has made this pipe: start it, or correct endpoint_path";
+    assert!(words.ends_with(remedy) && !words.contains("socket"), "{error}");
 }
 
 #[tokio::test]
@@ -149,6 +151,40 @@ fn a_busy_pipe_is_waited_for_within_the_limit() {
         assert!(error.to_string().contains("connecting took longer than 300 ms"), "{error}");
         drop(one);
     });
+}
+
+#[test]
+fn a_busy_pipe_is_waited_for_no_longer_than_the_call_may_take() {
+    without_blocking_threads(async {
+        let config = config("busy-call");
+        let _one = ServerOptions::new().max_instances(1).create(&config.endpoint_path).unwrap();
+        let _client = raw_client(&config).await;
+        let client = TestServiceClient::new(Channel::new(&config).unwrap());
+        let limit = Duration::from_millis(100);
+        let begun = Instant::now();
+        let error = soon(client.empty_call(Request::new(Empty {}).with_timeout(limit))).await.unwrap_err();
+        assert_eq!((error.code(), error.request_sent()), (Code::DeadlineExceeded, false), "{error}");
+        // Without the call's limit it would be the five seconds that connecting may take.
+        let took = begun.elapsed();
+        assert!((limit..Duration::from_secs(4)).contains(&took), "{took:?}");
+    });
+}
+
+#[tokio::test]
+async fn a_pipe_of_unknown_owner_is_told_nothing() {
+    if std::env::var_os("WINDOWS_CHECK_WINE").is_none() {
+        eprintln!("skipped: only under wine does a pipe that is made without an access list have no owner");
+        return;
+    }
+    let config = config("owner");
+    let mut strange = ServerOptions::new().create(&config.endpoint_path).unwrap();
+    let client = TestServiceClient::new(Channel::new(&config).unwrap());
+    let error = soon(client.empty_call(Empty {})).await.unwrap_err();
+    assert_eq!((error.code(), error.request_sent()), (Code::Unavailable, false));
+    assert!(error.to_string().contains("the pipe has no owner"), "{error}");
+    soon(strange.connect()).await.unwrap();
+    let mut heard = Vec::new();
+    assert_eq!((soon(strange.read_to_end(&mut heard)).await.unwrap(), heard), (0, Vec::new()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod filter;
 pub mod listing;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -136,7 +137,7 @@ fn record(process: &Process, users: Option<&Users>, now: i64) -> ProcessRecord {
     ProcessRecord {
         pid,
         ppid: process.parent().map(sysinfo::Pid::as_u32),
-        name: process.name().to_string_lossy().into_owned(),
+        name: name(process, &image),
         file_exists: image.exists,
         on_disk_mismatch: image.changed,
         accessible: kernel_thread || image.path.is_some(),
@@ -152,6 +153,13 @@ fn record(process: &Process, users: Option<&Users>, now: i64) -> ProcessRecord {
         collection_time: now,
         kernel_thread,
     }
+}
+
+/// A process's name, or its file's where the system had none yet when the process was seen first.
+fn name(process: &Process, image: &platform::Image) -> String {
+    let file = || image.path.as_deref().and_then(Path::file_name);
+    let name = Some(process.name()).filter(|name| !name.is_empty()).or_else(file);
+    name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn command_line(arguments: &[OsString]) -> Vec<String> {

@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::connection::clock::later;
 use crate::connection::driver::{Driver, Ending, frame_error_code};
 use crate::connection::handshake::{self, Agreed};
+use crate::endpoint::WORDS;
 use crate::error::{Failure, IpcError};
 use crate::peer::PeerInfo;
 use crate::server::Core;
@@ -128,8 +129,7 @@ impl Refused {
         };
         let words = format!("the server runs as {user}, which this client does not accept");
         let error = IpcError::Io(io::Error::new(io::ErrorKind::PermissionDenied, words));
-        let remedy = "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid";
-        Self { remedy, code: Code::PermissionDenied, fatal: true, ..Self::local(error) }
+        Self { remedy: WORDS.stranger, code: Code::PermissionDenied, fatal: true, ..Self::local(error) }
     }
 
     fn by_server(go_away: GoAway) -> Self {
@@ -162,9 +162,9 @@ impl Refused {
 
 const fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::NotFound => "no server has made this socket: start it, or correct endpoint_path",
-        io::ErrorKind::ConnectionRefused => "no server listens on this socket any more: start it again",
-        io::ErrorKind::PermissionDenied => "run as the server's user, or have the server admit yours",
+        io::ErrorKind::NotFound => WORDS.missing,
+        io::ErrorKind::ConnectionRefused => WORDS.abandoned,
+        io::ErrorKind::PermissionDenied => WORDS.denied,
         io::ErrorKind::WouldBlock => "the server is busy: try again, or use wait_for_ready",
         io::ErrorKind::TimedOut => "the server is busy, or what listens there does not speak this protocol",
         _ => "see the server's log for why it closed the connection",

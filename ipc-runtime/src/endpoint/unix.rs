@@ -14,8 +14,16 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawMode, Stat}
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Pid;
 
-use super::Access;
+use super::{Access, Words};
 use crate::error::IpcError;
+
+pub(crate) const WORDS: Words = Words {
+    name: "socket path",
+    missing: "no server has made this socket: start it, or correct endpoint_path",
+    abandoned: "no server listens on this socket any more: start it again",
+    denied: "run as the server's user, or have the server admit yours",
+    stranger: "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid",
+};
 
 /// Room in `sockaddr_un.sun_path` before its closing NUL (unix(7); 104 bytes on macOS and the BSDs).
 const MAX_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
@@ -222,7 +230,7 @@ fn make_directory(directory: &Path, access: Access) -> Result<(), rustix::io::Er
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    let mode = Mode::from_raw_mode(access.directory_mode().into());
+    let mode = Mode::from_raw_mode(RawMode::from(access.directory_mode()));
     let mut outcome = rustix::fs::mkdir(directory, mode);
     if outcome == Err(rustix::io::Errno::NOENT)
         && let Some(above) = directory.parent()

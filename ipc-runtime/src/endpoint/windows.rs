@@ -1,8 +1,16 @@
 //! A pipe's name. A pipe needs no place: its name lives as long as its instances.
 
-use super::Access;
+use super::{Access, Words};
 use crate::error::IpcError;
 use crate::transport::current_user;
+
+pub(crate) const WORDS: Words = Words {
+    name: "pipe name",
+    missing: "no server has made this pipe: start it, or correct endpoint_path",
+    abandoned: "no server listens on this pipe any more: start it again",
+    denied: "run as the server's user: its pipe admits nobody else",
+    stranger: "find out who listens there; if it is right, allow it with ChannelBuilder::allow",
+};
 
 const PREFIX: &str = r"\\.\pipe\";
 

@@ -17,9 +17,14 @@ use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeS
 use tokio::sync::Mutex;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY};
 
+pub use self::security::create;
 pub(crate) use self::security::{current_user, is_trusted};
 use super::ByteStream;
 use crate::peer::PeerInfo;
+
+/// What is given to a pipe at once, the size of its buffer. It copies all it is given and says that it has taken it,
+/// long before the peer can have it; the writer counts what was taken.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// Connects to the server at `endpoint`, which learns who this process is but can't act in its name: tokio opens pipes
 /// with `SECURITY_IDENTIFICATION`.
@@ -143,6 +148,7 @@ impl AsyncRead for Input {
 
 impl AsyncWrite for Output {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES)];
         loop {
             ready!(on_pipe!(&self.0.pipe, end => end.poll_write_ready(cx)))?;
             match on_pipe!(&self.0.pipe, end => end.try_write(bytes)) {

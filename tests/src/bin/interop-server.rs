@@ -11,7 +11,7 @@ use ipc_tests::interop::args::Endpoint;
 use ipc_tests::interop::proto::TestServiceServer;
 use ipc_tests::interop::service::Interop;
 
-/// Serves grpc.testing.TestService until SIGTERM or Ctrl-C
+/// Serves grpc.testing.TestService until SIGTERM, Ctrl-C or, if asked to, the end of standard input
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
@@ -28,9 +28,12 @@ struct Args {
     /// How long a write may make no progress, in milliseconds
     #[arg(long, value_name = "N")]
     write_timeout_ms: Option<u64>,
-    /// How long calls may run on after SIGTERM, in milliseconds
+    /// How long calls may run on after it is told to end, in milliseconds
     #[arg(long, value_name = "N")]
     drain_ms: Option<u64>,
+    /// Also end when standard input does: on Windows one program can't send another a signal
+    #[arg(long)]
+    until_stdin_closes: bool,
 }
 
 impl Args {
@@ -58,7 +61,7 @@ impl Args {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     // Before anyone can know that it runs, so that no signal finds it unprepared.
-    let told_to_end = told_to_end()?;
+    let told_to_end = told_to_end(args.until_stdin_closes)?;
     let server = args.server().bind(&args.config()).await?;
     println!("listening on {}", server.endpoint());
     std::io::stdout().flush()?;
@@ -67,8 +70,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+fn told_to_end(until_stdin_closes: bool) -> std::io::Result<impl Future<Output = ()>> {
+    let signal = signal()?;
+    Ok(async move {
+        tokio::select! {
+            () = signal => {}
+            () = end_of_stdin(), if until_stdin_closes => {}
+        }
+    })
+}
+
+/// On a thread of its own: tokio's standard input would keep the program from ending.
+async fn end_of_stdin() {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(ended);
+    });
+    _ = end.await;
+}
+
 #[cfg(unix)]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+fn signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -81,13 +104,8 @@ fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can tell it then.
-            std::future::pending::<()>().await;
-        }
-    })
+#[cfg(windows)]
+fn signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move { _ = interrupt.recv().await })
 }

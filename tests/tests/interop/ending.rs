@@ -1,4 +1,4 @@
-//! SIGTERM: calls that run may end, new ones are refused, and what takes too long is cut.
+//! Told to end, by SIGTERM or on Windows by the end of its standard input: calls that run may end, new ones are refused, and what takes too long is cut.
 
 use ipc_runtime::{Channel, Code, IpcConfig, Streaming};
 use ipc_tests::interop::outgoing::{Feed, outgoing};
@@ -10,15 +10,15 @@ use ipc_tests::interop::proto::{
 use super::programs::{Ended, ServerProgram};
 
 #[tokio::test]
-async fn sigterm_without_calls_ends_the_server() {
-    let server = ServerProgram::start(&[]).await;
+async fn told_to_end_without_calls_it_ends() {
+    let mut server = ServerProgram::start(&[]).await;
     server.terminate();
     assert_eq!(server.ended().await, Ended::well(0));
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_call_that_runs_come_to_its_end() {
-    let server = ServerProgram::start(&[]).await;
+async fn told_to_end_it_lets_a_call_that_runs_come_to_its_end() {
+    let mut server = ServerProgram::start(&[]).await;
     let client = client_of(&server);
     let (feed, mut answers) = begun_call(&client).await;
     server.terminate();
@@ -31,8 +31,8 @@ async fn sigterm_lets_a_call_that_runs_come_to_its_end() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_a_call_that_outlasts_the_drain_time() {
-    let server = ServerProgram::start(&["--drain-ms", "1"]).await;
+async fn told_to_end_it_cuts_a_call_that_outlasts_the_drain_time() {
+    let mut server = ServerProgram::start(&["--drain-ms", "1"]).await;
     let client = client_of(&server);
     let (_feed, mut answers) = begun_call(&client).await;
     server.terminate();

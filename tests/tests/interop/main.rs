@@ -2,13 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics says why")]
 
-#[cfg(unix)]
 mod ending;
-#[cfg(unix)]
 mod processes;
-#[cfg(unix)]
 mod programs;
-#[cfg(unix)]
 mod uncharged;
 
 use ipc_runtime::{Channel, Crc32Variant, IpcConfig, Server};

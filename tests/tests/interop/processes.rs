@@ -1,6 +1,7 @@
 //! The cases between two processes, and what the client says of those that fail.
 
 use ipc_tests::interop::cases::Case;
+use ipc_tests::local;
 
 use super::programs::{Ended, ServerProgram, run_client};
 
@@ -15,7 +16,7 @@ async fn all_cases_pass_on_castagnoli() {
 }
 
 async fn all_cases_pass(crc: &str) {
-    let server = ServerProgram::start(&["--crc", crc]).await;
+    let mut server = ServerProgram::start(&["--crc", crc]).await;
     let client = run_client(&server.socket(), &["--crc", crc]).await;
     let wanted: Vec<String> = Case::all().iter().map(|case| format!("ok {case}")).collect();
     assert_eq!((client.lines(), client.code), (wanted, Some(0)));
@@ -51,9 +52,8 @@ async fn checksums_that_differ_fail_the_case_and_both_are_named() {
 
 #[tokio::test]
 async fn without_a_server_every_case_fails_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("nobody.sock");
-    let client = run_client(socket.to_str().unwrap(), &[]).await;
+    let (nobodys, _directory) = local::endpoint();
+    let client = run_client(&nobodys, &[]).await;
     let lines = client.lines();
     assert_eq!(lines.len(), Case::all().len());
     for (line, case) in lines.iter().zip(Case::all()) {

@@ -1,26 +1,29 @@
 //! The two programs as processes.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 
+use ipc_tests::local;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// `interop-server`, which ends with this.
 pub(crate) struct ServerProgram {
     child: Child,
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    directory: tempfile::TempDir,
+    endpoint: String,
+    _directory: tempfile::TempDir,
 }
 
 impl ServerProgram {
     /// Starts it and waits until clients can connect.
     pub(crate) async fn start(args: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let (endpoint, directory) = local::endpoint();
         let mut child = Command::new(env!("CARGO_BIN_EXE_interop-server"))
-            .arg("--socket")
-            .arg(socket_in(&directory))
+            .args(["--until-stdin-closes", "--socket", &endpoint])
             .args(args)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -28,33 +31,37 @@ impl ServerProgram {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).await.unwrap();
-        assert_eq!(line, format!("listening on {}\n", socket_in(&directory).display()));
-        Self { child, stdout, directory }
+        assert_eq!(line, format!("listening on {endpoint}\n"));
+        Self { stdin: child.stdin.take(), child, stdout, endpoint, _directory: directory }
     }
 
     /// Where it listens.
     pub(crate) fn socket(&self) -> String {
-        socket_in(&self.directory).to_str().unwrap().to_owned()
+        self.endpoint.clone()
     }
 
-    /// Sends it SIGTERM.
-    pub(crate) fn terminate(&self) {
+    /// Tells it to end, by SIGTERM.
+    #[cfg(unix)]
+    pub(crate) fn terminate(&mut self) {
         let id = i32::try_from(self.child.id().unwrap()).unwrap();
         let process = rustix::process::Pid::from_raw(id).unwrap();
         rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
     }
 
+    /// Tells it to end, by the end of its standard input: Windows has no signals.
+    #[cfg(windows)]
+    pub(crate) fn terminate(&mut self) {
+        drop(self.stdin.take());
+    }
+
     /// Waits until it has ended.
     pub(crate) async fn ended(mut self) -> Ended {
+        let _stdin = self.stdin;
         let mut printed = String::new();
         self.stdout.read_to_string(&mut printed).await.unwrap();
         let code = self.child.wait().await.unwrap().code();
-        Ended { printed, code, socket_left: socket_in(&self.directory).exists() }
+        Ended { printed, code, socket_left: Path::new(&self.endpoint).exists() }
     }
-}
-
-fn socket_in(directory: &tempfile::TempDir) -> PathBuf {
-    directory.path().join("interop.sock")
 }
 
 /// How a server ended.

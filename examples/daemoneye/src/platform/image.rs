@@ -37,7 +37,8 @@ impl Image {
 impl Image {
     /// Looks whether the file is where it was reported to be; a replaced one can't be told here.
     pub(crate) fn of(_pid: u32, reported: Option<&Path>) -> Self {
-        let Some(path) = reported else { return Self::default() };
+        // Windows reports an empty one of a process that is only just starting.
+        let Some(path) = reported.filter(|path| !path.as_os_str().is_empty()) else { return Self::default() };
         let exists = path.exists();
         Self { path: Some(path.to_owned()), exists, changed: !exists }
     }
@@ -130,5 +131,22 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_has_no_image() {
         assert_eq!(Image::of(u32::MAX, None), Image::default());
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_where_it_was_reported_has_changed_and_what_was_not_reported_has_not() {
+        let program = std::env::current_exe().unwrap();
+        let image = |path: &Path| Image::of(1, Some(path));
+        assert_eq!(image(&program), Image { path: Some(program.clone()), exists: true, changed: false });
+        let gone = program.with_extension("gone");
+        assert_eq!(image(&gone), Image { path: Some(gone.clone()), exists: false, changed: true });
+        assert_eq!(image(Path::new("")), Image::default());
+        assert_eq!(Image::of(1, None), Image::default());
     }
 }

@@ -1,7 +1,6 @@
 //! `daemoneye-cli ipc test`: against a daemon that is well, and against every kind of trouble.
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use ipc_runtime::{IpcConfig, Server};
 
 use crate::support::{Ended, Place};
 
@@ -31,16 +30,26 @@ async fn every_payload_comes_back_on_both_checksums() {
 }
 
 #[tokio::test]
-async fn no_socket_and_a_stale_one_are_told_apart() {
+async fn a_daemon_that_does_not_run_is_told_from_one_that_does() {
     let place = Place::new();
     let endpoint = place.procmond();
-    assert_eq!(
-        test(&place, &[]).await.failure(),
-        format!(
-            "daemoneye-cli: procmond is not running: there is no {endpoint}\n  remedy: start it with \
-             `procmond --endpoint {endpoint}`, or name its endpoint with --endpoint\n"
-        )
+    let none = format!(
+        "daemoneye-cli: procmond is not running: there is no {endpoint}\n  remedy: start it with \
+         `procmond --endpoint {endpoint}`, or name its endpoint with --endpoint\n"
     );
+    assert_eq!(test(&place, &[]).await.failure(), none);
+    let procmond = place.start_procmond().await;
+    test(&place, &[]).await.success();
+    assert!(procmond.stop().await.success());
+    assert_eq!(test(&place, &[]).await.failure(), none);
+}
+
+// A pipe goes with its server, however that ended.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_socket_that_was_left_behind_is_named() {
+    let place = Place::new();
+    let endpoint = place.procmond();
     place.start_procmond().await.kill().await;
     assert_eq!(
         test(&place, &[]).await.failure(),
@@ -54,6 +63,8 @@ async fn no_socket_and_a_stale_one_are_told_apart() {
     assert!(procmond.stop().await.success());
 }
 
+// No file can have a pipe's name.
+#[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_no_socket_is_named() {
     let place = Place::new();
@@ -118,9 +129,11 @@ async fn a_full_daemon_is_named_with_its_limit() {
 #[tokio::test]
 async fn something_silent_is_reported_as_not_answering() {
     let place = Place::new();
-    let _silent = UnixListener::bind(place.procmond()).unwrap();
-    let error = test(&place, &["--read-timeout-ms", "200"]).await.failure();
     let endpoint = place.procmond();
+    // It listens, and serves nobody.
+    let config = IpcConfig { endpoint_path: endpoint.clone(), ..IpcConfig::default() };
+    let _silent = Server::builder().bind(&config).await.unwrap();
+    let error = test(&place, &["--read-timeout-ms", "200"]).await.failure();
     assert!(
         error.starts_with(&format!("daemoneye-cli: procmond at {endpoint} does not answer: ")),
         "{error}"
@@ -132,8 +145,12 @@ async fn something_silent_is_reported_as_not_answering() {
     );
 }
 
+// A pipe has no mode.
+#[cfg(unix)]
 #[tokio::test]
 async fn another_users_socket_is_named_with_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+
     let place = Place::new();
     let _procmond = place.start_procmond().await;
     let endpoint = place.procmond();

@@ -30,7 +30,7 @@ impl Place {
         let mut text = format!(
             "ipc:\n  endpoint_path: {}\nagent:\n  endpoint_path: {}\n",
             self.procmond(),
-            self.path("agent.sock").display()
+            self.agent()
         );
         lines.lines().for_each(|line| writeln!(text, "  {line}").unwrap());
         std::fs::write(self.settings(), text).unwrap();
@@ -38,15 +38,30 @@ impl Place {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.path().join(name.split('/').collect::<PathBuf>())
     }
 
     pub(crate) fn settings(&self) -> PathBuf {
         self.path("daemoneye.yaml")
     }
 
+    /// procmond's endpoint.
     pub(crate) fn procmond(&self) -> String {
-        self.path("procmond.sock").to_str().unwrap().into()
+        self.endpoint("procmond")
+    }
+
+    /// The agent's endpoint.
+    pub(crate) fn agent(&self) -> String {
+        self.endpoint("agent")
+    }
+
+    /// A socket in the folder, on Windows a pipe with the folder's name.
+    fn endpoint(&self, name: &str) -> String {
+        if cfg!(windows) {
+            format!(r"\\.\pipe\{}\{name}", self.folder.path().file_name().unwrap().display())
+        } else {
+            self.path(&format!("{name}.sock")).to_str().unwrap().into()
+        }
     }
 
     pub(crate) async fn start_procmond(&self) -> Daemon {
@@ -62,7 +77,7 @@ impl Place {
     pub(crate) async fn start_agent(&self, flags: &[&str]) -> Daemon {
         let mut agent = Daemon::start(env!("CARGO_BIN_EXE_daemoneye-agent"), &self.settings(), flags);
         if !flags.contains(&"--json") {
-            assert_eq!(agent.line().await, format!("listening on {}", self.path("agent.sock").display()));
+            assert_eq!(agent.line().await, format!("listening on {}", self.agent()));
         }
         agent
     }
@@ -95,11 +110,18 @@ impl Place {
         watch
     }
 
-    /// A copy of a system program under another name, running until it is dropped.
-    pub(crate) fn run_copy_of(&self, program: &str, name: &str) -> (PathBuf, Child) {
-        let copy = self.path(name);
+    /// A copy of a harmless program under another name, running until it is dropped.
+    pub(crate) fn run_bystander(&self, name: &str) -> (PathBuf, Child) {
+        let copy = self.path(name).with_extension(std::env::consts::EXE_EXTENSION);
+        if cfg!(windows) {
+            // What sleeps there for a time is part of the shell.
+            std::fs::copy(env!("CARGO_BIN_EXE_procmond"), &copy).unwrap();
+            let mut command = command(copy.to_str().unwrap(), &self.settings());
+            command.args(["--until-stdin-closes", "--endpoint", &self.endpoint(name)]);
+            return (copy, command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+        }
         // Not copied here: a descriptor open for writing that another child inherits would make it busy.
-        assert!(std::process::Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
+        assert!(std::process::Command::new("cp").arg("/bin/sleep").arg(&copy).status().unwrap().success());
         let child = Command::new(&copy).arg("600").kill_on_drop(true).spawn().unwrap();
         (copy, child)
     }

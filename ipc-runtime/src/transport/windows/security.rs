@@ -126,7 +126,7 @@ pub(super) fn server_process(pipe: BorrowedHandle<'_>) -> Option<u32> {
 /// # Errors
 ///
 /// `PermissionDenied` if it shall be the first and is not, and what else the system says.
-pub(super) fn create(endpoint: &str, first: bool) -> io::Result<NamedPipeServer> {
+pub fn create(endpoint: &str, first: bool) -> io::Result<NamedPipeServer> {
     let user = current_user()?;
     let descriptor = descriptor(&format!("O:{user}D:P(A;;GA;;;{user})"))?;
     let attributes = SECURITY_ATTRIBUTES {
@@ -181,4 +181,65 @@ unsafe fn text_of(sid: PSID) -> io::Result<String> {
 
 fn check(outcome: i32) -> io::Result<()> {
     if outcome == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::windows::io::AsHandle as _;
+
+    use windows_sys::Win32::Security::{
+        ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, GetSecurityDescriptorControl,
+        SE_DACL_PROTECTED,
+    };
+
+    use super::*;
+
+    /// The users whom the access list of a pipe admits, in words of the system: whether anything is inherited, and for
+    /// each entry its type (0: allowed) and user.
+    fn access_list(pipe: BorrowedHandle<'_>) -> (bool, Vec<(u8, String)>) {
+        let (mut list, mut descriptor): (*mut ACL, _) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the handle is open; the two places have room for pointers, the others are not asked for.
+        let outcome = unsafe {
+            GetSecurityInfo(
+                pipe.as_raw_handle(),
+                SE_KERNEL_OBJECT,
+                DACL_SECURITY_INFORMATION,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw mut list,
+                ptr::null_mut(),
+                &raw mut descriptor,
+            )
+        };
+        assert_eq!(outcome, ERROR_SUCCESS);
+        let descriptor = Local(descriptor);
+        let (mut control, mut revision) = (0, 0);
+        // SAFETY: the descriptor is the system's, and the two places have room for the answers.
+        check(unsafe { GetSecurityDescriptorControl(descriptor.0, &raw mut control, &raw mut revision) })
+            .unwrap();
+        assert!(!list.is_null(), "a pipe without an access list admits everybody");
+        // SAFETY: the list lies in the descriptor, which is freed after this.
+        let count = unsafe { (*list).AceCount };
+        let entries = (0..count).map(|index| {
+            let mut entry: *mut c_void = ptr::null_mut();
+            // SAFETY: the list has such an entry, and `entry` has room for a pointer to it.
+            check(unsafe { GetAce(list, index.into(), &raw mut entry) }).unwrap();
+            // SAFETY: every entry begins with a header; those that allow or deny have the user's SID in one place.
+            unsafe {
+                let sid = &raw mut (*entry.cast::<ACCESS_ALLOWED_ACE>()).SidStart;
+                ((*entry.cast::<ACE_HEADER>()).AceType, text_of(sid.cast()).unwrap())
+            }
+        });
+        (control & SE_DACL_PROTECTED == 0, entries.collect())
+    }
+
+    #[tokio::test]
+    async fn every_instance_of_a_pipe_is_this_users_and_admits_nobody_else() {
+        let name = format!(r"\\.\pipe\ipc-runtime-tests\{}", std::process::id());
+        let user = current_user().unwrap().to_owned();
+        for (first, pipe) in [true, false].map(|first| (first, create(&name, first).unwrap())) {
+            assert_eq!(owner(pipe.as_handle()).unwrap(), user, "{first}");
+            assert_eq!(access_list(pipe.as_handle()), (false, vec![(0, user.clone())]), "{first}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ mod unix {
     use std::error::Error;
     use std::io::Write as _;
 
-    use rustix::fs::Mode;
+    use rustix::fs::{Mode, RawMode};
     use rustix::process::{Resource, Rlimit};
 
     use super::{client, race, server};
@@ -70,7 +70,7 @@ mod unix {
             let arg: String = next(args)?;
             match arg.as_str() {
                 "--umask" => {
-                    let mask = u32::from_str_radix(&next::<String>(args)?, 8)?;
+                    let mask = RawMode::from_str_radix(&next::<String>(args)?, 8)?;
                     rustix::process::umask(Mode::from(mask));
                 }
                 "--descriptors" => {

@@ -10,21 +10,23 @@ use prost::Message;
 /// How a request can be split: `o` Open, `O` Open with a message, `e` and `E` the same with the end of the stream,
 /// `i` Item, `h` `HalfClose`.
 async fn send_split(raw: &mut RawPeer, id: u64, method: &str, split: &str, message: &Bytes) {
-    for part in split.chars() {
+    // In one write: what the server says while it has only a part of it would depend on the system.
+    let parts = split.chars().map(|part| {
         let open = |with: bool, end_of_stream| wire::Open {
             message: with.then(|| message.clone()),
             end_of_stream,
             ..wire::open_stream(method)
         };
-        let body: Body = match part {
+        let body = match part {
             'o' | 'O' => open(part == 'O', false).into(),
             'e' | 'E' => open(part == 'E', true).into(),
             'i' => wire::item(message.clone()).into(),
             'h' => wire::HalfClose {}.into(),
             other => panic!("a part of a request, not {other}"),
         };
-        raw.send(id, body).await;
-    }
+        (id, body)
+    });
+    raw.send_all::<Body>(parts).await;
 }
 
 const ONE: [&str; 3] = ["E", "Oh", "oih"];
