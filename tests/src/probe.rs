@@ -191,6 +191,15 @@ impl Probe for Handlers {
         Ok(request.into_inner().into())
     }
 
+    async fn compute(&self, request: Request<Note>) -> Answer<Note> {
+        let watched = self.0.watch("Compute");
+        let (runtime, pass) = (tokio::runtime::Handle::current(), soon("to be let go", self.0.pass()));
+        // Waits elsewhere, so that the runtime does not know that this thread does nothing for it.
+        std::thread::scope(|scope| scope.spawn(|| runtime.block_on(pass)).join()).expect("to be let go");
+        watched.finish();
+        Ok(request.into_inner().into())
+    }
+
     async fn panic(&self, _: Request<Note>) -> Answer<Note> {
         self.0.enter();
         panic!("as the test wants it");

@@ -13,6 +13,7 @@ mod credit;
 mod deadlines;
 mod directory;
 mod ending;
+mod fairness;
 mod frames;
 mod hello;
 mod ledger;
