@@ -14,6 +14,9 @@
 //! `GreeterClient` → channel (`client`) → connection → frame → socket → frame → connection → router → dispatch
 //! (`server`) → your `impl Greeter`, and back. Each layer knows only the one below.
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 mod client;
 #[doc(hidden)]
 pub mod codegen;

@@ -1,0 +1,23 @@
+//! The messages and the service of `proto/bench.proto`, and a hundred names to register it under.
+
+use std::fmt::Write as _;
+
+const SERVICES: usize = 100;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ipc_codegen::compile_protos(&["../proto/bench.proto"], &["../proto"])?;
+    let mut code = format!("const NAMES: [&str; {SERVICES}] = [");
+    for service in 0..SERVICES {
+        write!(code, "\"growth.v1.S{service}\", ")?;
+    }
+    code.push_str("];\nfn tens(mut builder: ServerBuilder, services: usize) -> ServerBuilder {\n");
+    for service in 0..SERVICES {
+        writeln!(
+            code,
+            "    if services > {service} {{ builder = builder.add_service(Many::<{service}, 10>::new()); }}"
+        )?;
+    }
+    code.push_str("    builder\n}\n");
+    std::fs::write(format!("{}/many.rs", std::env::var("OUT_DIR")?), code)?;
+    Ok(())
+}
