@@ -16,20 +16,17 @@ from rig import contestants, counts, goals, growth, micro, pages, plots, results
 from rig.contestants import COMPARED
 from rig.sample import PINS, Settings
 
-COUNTED = "echo-64B-c1,echo-64B-c64"
-COUNTED_LONG = "echo-64B-*,echo-4K-c1,echo-1M-c1,list200-c1,stream-*"
-
 
 def settings(a):
     return Settings(rt=a.rt, measure_ms=a.measure_ms, warm_ms=a.warm_ms, timeout=a.timeout)
 
 
-def compare(a, name, plan, count, counted, peers):
+def compare(a, name, plan, count, peers):
     """The timed rounds of a plan, the counters, and what is shown of them."""
     results.start_over(a.out, ["time", "syscalls", "allocs"])
     rounds.run(plan, peers, count, settings(a), a.out)
     for kind in ("syscalls", "allocs"):
-        rounds.run([("none", counted, "*")], peers if name == "long" else "ipc", 1, settings(a), a.out, kind)
+        rounds.run(workloads.COUNTED[name], peers, 1, settings(a), a.out, kind)
     show(a, name)
 
 
@@ -49,14 +46,14 @@ def build(peers, allocs):
 def cmd_short(a):
     chosen = contestants.pick(contestants.all_peers(), a.peers or COMPARED)
     build(chosen, ["ipc"])
-    compare(a, "short", workloads.SHORT, a.rounds or 5, COUNTED, ",".join(chosen))
+    compare(a, "short", workloads.SHORT, a.rounds or 5, ",".join(chosen))
 
 
 def cmd_long(a):
     chosen = contestants.pick(contestants.all_peers(), a.peers or COMPARED)
     build(chosen, chosen)
     measure_static(a, "ipc,tonic")
-    compare(a, "long", workloads.LONG, a.rounds or 7, COUNTED_LONG, ",".join(chosen))
+    compare(a, "long", workloads.LONG, a.rounds or 7, ",".join(chosen))
     cmd_growth(a)
     cmd_counts(a)
     cmd_micro(a)

@@ -81,15 +81,22 @@ def line(data, curve, peer, what):
     return points
 
 
-def slopes(points):
-    """Of the line in logarithms: between its ends, and of its steepest step; 1 is linear, 0 constant."""
+def slope(a, b):
+    """Of the line between two points, in logarithms: 1 is linear, 0 constant."""
+    return math.log(b[1] / a[1]) / math.log(b[0] / a[0])
+
+
+def row(curve, what, points):
+    # Nothing has no logarithm.
     points = [(n, v) for n, v in points if n > 0]
-    slope = lambda a, b: math.log(b[1] / a[1]) / math.log(b[0] / a[0])
-    return slope(points[0], points[-1]), max(slope(a, b) for a, b in zip(points, points[1:]))
+    first, last = points[0], points[-1]
+    a, b = max(zip(points, points[1:]), key=lambda step: slope(*step))
+    return (f"| {curve.axis}, {first[0]:,} to {last[0]:,} | {what} | {num(first[1])} | {num(last[1])} | {slope(first, last):.2f} | "
+            f"{slope(a, b):.2f} ({a[0]:,} to {b[0]:,}) | {'yes' if slope(first, last) <= 1 else '**no**'} |")
 
 
 def table(data):
-    lines = [f"Medians of {data['rounds']} rounds. The slope is that of the curve in logarithms: 0 is constant, 1 is linear.", "",
+    lines = [f"Medians of {data['rounds']} round(s). The slope is that of the curve in logarithms: 0 is constant, 1 is linear.", "",
              "| against | what | first | last | slope between the ends | steepest step | no worse than linear |",
              "|---|---|--:|--:|--:|--:|---|"]
     for curve in CURVES:
@@ -99,11 +106,7 @@ def table(data):
         cost = [(n, curve.work(n) / rate * 1e6) for n, rate in rates]
         each = "µs for a call on each" if curve.work(2) == 2 else "µs a call"
         rows = [(each, cost), *((f"{side}'s peak MiB", line(data, curve, "ipc", side)) for side in ("client", "server"))]
-        for what, points in rows:
-            ends, steepest = slopes(points)
-            span = f"{curve.axis}, {points[0][0]:,} to {points[-1][0]:,}"
-            lines.append(f"| {span} | {what} | {num(points[0][1])} | {num(points[-1][1])} | {ends:.2f} | {steepest:.2f} | "
-                         f"{'yes' if ends <= 1 else '**no**'} |")
+        lines += [row(curve, what, points) for what, points in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,8 @@ def library():
         sys.exit("the plots are drawn by matplotlib, which is missing: pip install matplotlib (or give --no-plots)")
     matplotlib.use("svg")
     # The same figures give the same file.
-    matplotlib.rcParams.update({"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    matplotlib.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9,
+                                "axes.spines.top": False, "axes.spines.right": False})
     from matplotlib import pyplot
     return pyplot
 
@@ -64,7 +65,7 @@ def compared(data):
     plt = library()
     one, many = Figures(data, "same"), Figures(data, "none")
     panels(plt, "latency", "p50 in µs, one call in flight, both processes on one CPU: shorter is better",
-           [(one, f"echo-{s}-c1", "p50", s, False) for s in ("64B", "256K", "1M")])
+           [(one, f"echo-{s}-c1", "p50", t, False) for s, t in (("64B", "64 B"), ("256K", "256 KiB"), ("1M", "1 MiB"))])
     panels(plt, "throughput", "calls/s, placement left to the scheduler: longer is better",
            [(many, f"echo-{w}", "rate", t, True) for w, t in (
                ("64B-c16", "64 B, 16 in flight"), ("64B-c64", "64 B, 64 in flight"), ("64B-c256", "64 B, 256 in flight"),
@@ -77,24 +78,37 @@ def compared(data):
            [(many, "echo-1M-c256", f"rss {side}", side, False) for side in ("client", "server")], 2)
 
 
+def scaled(axis, curve, title):
+    """Logarithmic axes with plain numbers; a decade at least, so that a flat curve looks flat."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    # 0 bytes have their place left of 64.
+    axis.set_xscale("symlog" if 0 in curve.points else "log", **({"linthresh": 16} if 0 in curve.points else {}))
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    wider = max(1, (10 * low / high) ** 0.5)
+    axis.set_ylim(low / wider, high * wider)
+    short = FuncFormatter(lambda n, _: f"{n:g}" if n < 1e3 else f"{n / 1e3:g}k" if n < 1e6 else f"{n / 1e6:g}M")
+    axis.xaxis.set_major_formatter(short)
+    axis.yaxis.set_major_formatter(short)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel(curve.axis)
+    axis.set_title(title, fontsize=9)
+    axis.legend(fontsize=7, frameon=False)
+    axis.grid(alpha=0.3)
+
+
 def grown(data):
     """One picture for each curve: calls/s, and peak memory of each side."""
     plt = library()
     for curve in growth.CURVES:
         figure, axes = plt.subplots(1, 2, figsize=(9, 3))
         for peer in curve.peers:
-            draw = {"color": colour(peer), "label": peer, "linestyle": "--" if peer.startswith("raw-") else "-"}
-            axes[0].plot(*zip(*growth.line(data, curve, peer, "rate")), marker="o", markersize=3, **draw)
-            for side, marker in (("client", "o"), ("server", "s")):
-                points = growth.line(data, curve, peer, side)
-                axes[1].plot(*zip(*points), marker=marker, markersize=3, **{**draw, "label": f"{peer}, {side}"})
-        for axis, title in zip(axes, ("calls/s", "peak memory, MiB")):
-            # 0 bytes have their place left of 64.
-            axis.set_xscale("symlog" if 0 in curve.points else "log", **({"linthresh": 16} if 0 in curve.points else {}))
-            axis.set_yscale("log")
-            axis.set_xlabel(curve.axis)
-            axis.set_title(title, fontsize=9)
-            axis.legend(fontsize=7, frameon=False)
-            axis.grid(alpha=0.3)
+            draw = {"color": colour(peer), "marker": "o", "markersize": 3}
+            axes[0].plot(*zip(*growth.line(data, curve, peer, "rate")), label=peer, **draw)
+            for side, style in (("client", "-"), ("server", ":")):
+                axes[1].plot(*zip(*growth.line(data, curve, peer, side)), label=f"{peer}, {side}", linestyle=style, **draw)
+        scaled(axes[0], curve, "calls/s")
+        scaled(axes[1], curve, "peak memory, MiB")
         save(figure, f"growth-{curve.name}")
         plt.close(figure)

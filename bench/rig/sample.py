@@ -6,6 +6,9 @@ PINS = {"none": "left to the scheduler", "same": "client and server on one CPU",
 CPUS = {"none": (None, None), "same": ({0}, {0}), "split": ({1}, {0})}
 
 
+UNCOUNTED = "syscalls were not counted: be root, and mount -t tracefs nodev /sys/kernel/tracing"
+
+
 @dataclasses.dataclass
 class Settings:
     rt: str = "mt"
@@ -47,7 +50,10 @@ def sample(binary, arguments, settings, env=None, slow=1):
             return {"error": f"client exceeded {settings.timeout}s"}
         if c.returncode or not c.stdout.strip():
             return {"error": (c.stderr or f"rc {c.returncode}").strip()[-300:]}
-        return json.loads(c.stdout.strip().splitlines()[-1])
+        said = json.loads(c.stdout.strip().splitlines()[-1])
+        if settings.syscalls and "rate" in said and not said["client"]["syscalls"].get("total"):
+            return {"error": UNCOUNTED}
+        return said
     finally:
         srv.kill()
         srv.wait()

@@ -131,12 +131,13 @@ def everything(data, rt="mt"):
             out.append(f"## Placement: {PINS[pin]}{kind}; {many}\n")
             out += timed(f)
     for kind, make in (("syscalls", syscalls), ("allocs", lambda f: [allocations(f)])):
-        f = Figures(data, "none", rt, kind)
-        if f.by:
-            out.append(f"## {kind.capitalize()}\n")
-            out += make(f)
+        for pin in PINS:
+            f = Figures(data, pin, rt, kind)
+            if f.by:
+                out.append(f"## {kind.capitalize()}, placement {PINS[pin]}\n")
+                out += make(f)
     if data.get("static"):
-        out += ["## Build cost\n", static(data)]
+        out += ["## A smallest program that serves and calls itself\n", static(data)]
     failed = {(p, w, why) for pin in PINS for (p, w), why in Figures(data, pin, rt).failed.items()}
     if failed:
         out.append("## Not measured\n")

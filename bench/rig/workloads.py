@@ -16,6 +16,11 @@ SHORT = [
     ("none", "echo-1M-c256", "ipc,tonic"),
 ]
 LONG = [("same", "*-c1,stream-*", "*"), ("none", "*", "*")]
+# Of which system calls and allocations are counted, in one round.
+COUNTED = {
+    "short": [("same", "echo-64B-c1", "ipc"), ("none", "echo-64B-c64", "ipc")],
+    "long": [("same", "*-c1", "*"), ("none", "echo-64B-c16,echo-64B-c64,echo-64B-c256,echo-64B-16x4,stream-*", "*")],
+}
 
 
 def workloads():

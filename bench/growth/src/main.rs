@@ -1,7 +1,7 @@
 //! A server with as many methods as `GROWTH_METHODS` says, in services of ten, and a client that calls the last one.
 //! Generated code would register them the same way; a thousand generated methods would take minutes to compile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipc_runtime::codegen::{Method, ServerCall, Service};
 use ipc_runtime::{Channel, IpcConfig, Request, Response, Server, ServerBuilder, Status, Streaming};
@@ -57,6 +57,10 @@ impl<const NAME: usize, const COUNT: usize> Service for Many<NAME, COUNT> {
     }
 }
 
+fn ten<const NAME: usize>(builder: ServerBuilder) -> ServerBuilder {
+    builder.add_service(Many::<NAME, 10>::new())
+}
+
 fn methods() -> Result<usize> {
     let text = std::env::var("GROWTH_METHODS")
         .context("GROWTH_METHODS says how many methods: 1 or tens up to 1000")?;
@@ -69,7 +73,7 @@ fn last(methods: usize) -> String {
     format!("/{}/{}", NAMES[last / 10], METHODS[last % 10])
 }
 
-fn config(sock: PathBuf) -> IpcConfig {
+fn config(sock: &Path) -> IpcConfig {
     IpcConfig { endpoint_path: sock.display().to_string(), ..IpcConfig::default() }
 }
 
@@ -97,9 +101,9 @@ impl Peer for Growth {
         let builder = Server::builder();
         let builder = match methods()? {
             1 => builder.add_service(Many::<0, 1>::new()),
-            many => tens(builder, many / 10),
+            many => TENS[..many / 10].iter().fold(builder, |builder, ten| ten(builder)),
         };
-        let server = builder.bind(&config(sock)).await?;
+        let server = builder.bind(&config(&sock)).await?;
         ready();
         server.serve().await?;
         Ok(())
@@ -107,7 +111,7 @@ impl Peer for Growth {
 
     async fn connect(sock: PathBuf) -> Result<Caller> {
         let path: &'static str = last(methods()?).leak();
-        let channel = Channel::connect(&config(sock)).await?;
+        let channel = Channel::connect(&config(&sock)).await?;
         Ok(Caller { channel, method: Method::new(path) })
     }
 }
