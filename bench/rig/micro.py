@@ -6,7 +6,7 @@ from .contestants import TARGET, cargo
 
 def table():
     cargo("run", "--release", "-q", "-p", "micro", "--", "--bench", "--quiet")
-    lines = ["| | ns | of which one may be off |", "|---|--:|--:|"]
+    lines = ["| | ns | ± |", "|---|--:|--:|"]
     for path in sorted((TARGET / "criterion").glob("**/new/estimates.json")):
         about = json.loads((path.parent / "benchmark.json").read_text())
         median = json.loads(path.read_text())["median"]

@@ -21,5 +21,5 @@ def write(name, text, meta=None, note=None):
 def refresh(name):
     """Puts the file where README.md shows it."""
     text = (SHOWN / f"{name}.md").read_text().strip()
-    shown = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda m: f"{m[1]}\n{text}\n{m[2]}", README.read_text(), flags=re.S)
+    shown = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: f"{m[1]}\n{text}\n\n{m[2]}", README.read_text(), flags=re.S)
     README.write_text(shown)
