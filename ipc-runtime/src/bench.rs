@@ -23,7 +23,14 @@ impl Envelopes {
     }
 
     /// The request of a unary call.
-    pub fn open(&self, buffer: &mut BytesMut, id: u64, method: &str, timeout_us: u64, message: &impl Message) {
+    pub fn open(
+        &self,
+        buffer: &mut BytesMut,
+        id: u64,
+        method: &str,
+        timeout_us: u64,
+        message: &impl Message,
+    ) {
         let open = OpenParts { method, timeout_us, metadata: &Metadata::new(), message: Some(message) };
         _ = self.0.put_open(buffer, id, &open);
     }
