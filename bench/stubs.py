@@ -170,6 +170,12 @@ def stub_lines(package):
     return sum(1 for line in lines if line and not line.startswith("//"))
 
 
+def stripped(package):
+    program, short = package / "target/release" / f"forty-{package.name}", package / "target/stripped"
+    subprocess.run(["strip", "-o", short, program], check=True)
+    return short.stat().st_size / 1024
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", type=int, default=40)
@@ -194,6 +200,8 @@ def main():
     for step in times["ipc"]:
         ours, theirs = (statistics.median(cpu for cpu, _ in times[name][step]) for name in ("ipc", "tonic"))
         print(f"| {step}, cpu s | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f}× |")
+    ours, theirs = (stripped(packages[name]) for name in ("ipc", "tonic"))
+    print(f"| stripped binary, KiB | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f}× |")
     ours, theirs = stub_lines(packages["ipc"]), stub_lines(packages["tonic"])
     print(f"| stubs, lines of code | {ours} | {theirs} | {ours / theirs:.2f}× |")
 

@@ -20,6 +20,9 @@
 //! (`server`) → your `impl Greeter`, and back. Each layer knows only the one below.
 
 mod background;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 mod client;
 #[doc(hidden)]
 pub mod codegen;

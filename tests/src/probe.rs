@@ -191,6 +191,18 @@ impl Probe for Handlers {
         Ok(request.into_inner().into())
     }
 
+    async fn compute(&self, request: Request<Note>) -> Answer<Note> {
+        let watched = self.0.watch("Compute");
+        // Waits on a runtime of its own, so that the one it runs on does not know that this thread does nothing for it.
+        let wait = || {
+            let elsewhere = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            elsewhere.expect("a runtime").block_on(async { soon("to be let go", self.0.pass()).await });
+        };
+        std::thread::scope(|scope| scope.spawn(wait).join()).expect("to be let go");
+        watched.finish();
+        Ok(request.into_inner().into())
+    }
+
     async fn panic(&self, _: Request<Note>) -> Answer<Note> {
         self.0.enter();
         panic!("as the test wants it");

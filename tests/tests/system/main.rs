@@ -22,6 +22,7 @@ mod deadlines;
 #[cfg(unix)]
 mod directory;
 mod ending;
+mod fairness;
 mod frames;
 mod hello;
 // Programs of `actors`.

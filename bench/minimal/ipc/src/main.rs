@@ -1,4 +1,5 @@
 use ipc_runtime::{Channel, IpcConfig, Request, Response, Server, Status, Streaming};
+#[expect(dead_code, reason = "one call is enough")]
 mod pb {
     ipc_runtime::include_proto!("bench.v1");
 }
@@ -7,10 +8,16 @@ impl pb::Bench for Handlers {
     async fn echo(&self, request: Request<pb::EchoMsg>) -> Result<Response<pb::EchoMsg>, Status> {
         Ok(Response::new(request.into_inner()))
     }
-    async fn list_processes(&self, _: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    async fn list_processes(
+        &self,
+        _: Request<pb::ListRequest>,
+    ) -> Result<Response<pb::ListResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn stream_chunks(&self, _: Request<pb::StreamRequest>) -> Result<Response<Streaming<pb::Chunk>>, Status> {
+    async fn stream_chunks(
+        &self,
+        _: Request<pb::StreamRequest>,
+    ) -> Result<Response<Streaming<pb::Chunk>>, Status> {
         Ok(Response::new(Streaming::of([])))
     }
 }

@@ -37,10 +37,7 @@ impl Bench for Handlers {
         Ok(Response::new(pb::ListResponse { processes: records()[..count].iter().map(process).collect() }))
     }
 
-    async fn stream_chunks(
-        &self,
-        request: Request<pb::StreamRequest>,
-    ) -> Result<Response<Chunks>, Status> {
+    async fn stream_chunks(&self, request: Request<pb::StreamRequest>) -> Result<Response<Chunks>, Status> {
         let request = request.into_inner();
         let data = peer_harness::Bytes::from(chunk_bytes(request.size));
         Ok(Response::new(Chunks { next: 0, count: request.count.into(), data }))
@@ -104,8 +101,17 @@ impl Client for Caller {
     }
 }
 
+/// For the growth curves bench.py sets `PEER_LIMITS`: more connections, calls and bytes than the defaults let in.
+fn is_unlimited() -> bool {
+    std::env::var_os("PEER_LIMITS").is_some()
+}
+
 fn config(sock: PathBuf) -> IpcConfig {
-    IpcConfig { endpoint_path: sock.display().to_string(), ..IpcConfig::default() }
+    let config = IpcConfig { endpoint_path: sock.display().to_string(), ..IpcConfig::default() };
+    if is_unlimited() {
+        return IpcConfig { max_connections: 1024, max_frame_bytes: 16 * 1024 * 1024, ..config };
+    }
+    config
 }
 
 struct Ipc;
@@ -115,7 +121,9 @@ impl Peer for Ipc {
     type Client = Caller;
 
     async fn serve(sock: PathBuf) -> Result<()> {
-        let server = Server::builder().add_service(BenchServer::new(Handlers)).bind(&config(sock)).await?;
+        let builder = Server::builder().add_service(BenchServer::new(Handlers));
+        let builder = if is_unlimited() { builder.max_concurrent_calls(1024) } else { builder };
+        let server = builder.bind(&config(sock)).await?;
         ready();
         server.serve().await?;
         Ok(())
