@@ -224,20 +224,25 @@ impl<L: ClientLayer> Erased<IpcError> for L {
 }
 
 /// Layers in the order in which they see a call.
-pub(crate) struct Layers<E>(Arc<[Arc<dyn Erased<E>>]>);
+///
+/// Without any, copying this costs nothing, as each call does.
+pub(crate) struct Layers<E>(Option<Arc<[Arc<dyn Erased<E>>]>>);
 
 impl<E> Layers<E> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// These layers, and `other`'s inside them.
     pub(crate) fn with(&self, other: &Self) -> Self {
-        Self(self.0.iter().chain(other.0.iter()).cloned().collect())
+        match (&self.0, &other.0) {
+            (Some(outer), Some(inner)) => Self(Some(outer.iter().chain(inner.iter()).cloned().collect())),
+            (layers, None) | (None, layers) => Self(layers.clone()),
+        }
     }
 
     pub(crate) fn one(layer: impl Erased<E> + 'static) -> Self {
-        Self(Arc::from([Arc::new(layer) as Arc<dyn Erased<E>>]))
+        Self(Some(Arc::from([Arc::new(layer) as Arc<dyn Erased<E>>])))
     }
 
     /// Runs a call through the layers. `last` makes it, with the request's metadata and what the answer's
@@ -248,25 +253,25 @@ impl<E> Layers<E> {
         Fut: Future<Output = Made<E>> + Send + 'a,
     {
         let last = Box::new(Make { make: last, outlives: PhantomData });
-        Next { layers: &self.0, last }.run(call).await
+        Next { layers: self.0.as_deref().unwrap_or_default(), last }.run(call).await
     }
 }
 
 impl<E> Clone for Layers<E> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(self.0.clone())
     }
 }
 
 impl<E> Default for Layers<E> {
     fn default() -> Self {
-        Self(Arc::from([]))
+        Self(None)
     }
 }
 
 impl<E> fmt::Debug for Layers<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} layers", self.0.len())
+        write!(f, "{} layers", self.0.as_ref().map_or(0, |layers| layers.len()))
     }
 }
 

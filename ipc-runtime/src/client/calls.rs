@@ -3,6 +3,7 @@
 //! It knows call ids and what a lost connection means for each call; whether a call is repeated is decided
 //! by its caller, and methods are strings here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
@@ -256,8 +257,9 @@ impl ClientCall {
 
 impl Drop for ClientCall {
     fn drop(&mut self) {
-        self.state.abandon();
-        self.connection.cancel(self.id);
+        if !self.state.abandon() {
+            self.connection.cancel(self.id);
+        }
     }
 }
 
@@ -265,46 +267,56 @@ impl Drop for ClientCall {
 pub(crate) struct ClientSide {
     connection: Arc<ClientConnection>,
     channel: Weak<Shared>,
+    /// The channel is told that the server is well.
+    answered: Arc<AtomicBool>,
     retry_after_ms: u32,
     graceful: bool,
 }
 
 impl ClientSide {
-    pub(crate) const fn new(connection: Arc<ClientConnection>, channel: Weak<Shared>) -> Self {
-        Self { connection, channel, retry_after_ms: 0, graceful: false }
+    pub(crate) fn new(connection: Arc<ClientConnection>, channel: Weak<Shared>) -> Self {
+        let answered = channel.upgrade().map(|channel| Arc::clone(&channel.answered)).unwrap_or_default();
+        Self { connection, channel, answered, retry_after_ms: 0, graceful: false }
     }
 
-    /// Takes a call that has ended off the table and gives its slot back.
-    fn take(&self, id: u64) -> Option<Entry> {
+    /// Takes a call that has ended off the table and gives its slot back; `None` if it was over before.
+    fn take(&self, id: u64) -> Result<Option<Entry>, Status> {
         let mut table = lock(&self.connection.table);
-        let entry = table.calls.remove(&id)?;
-        if !table.closed {
+        let entry = table.calls.remove(&id);
+        if entry.is_none() {
+            table.check(id)?;
+        } else if !table.closed {
             self.connection.slots.add_permits(1);
         }
-        Some(entry)
+        Ok(entry)
     }
 
-    fn close(&self, id: u64, close: Close) {
-        let Some(entry) = self.take(id) else { return };
-        self.note_answer(close.not_processed);
+    fn close(&self, id: u64, close: Close) -> Result<(), Status> {
+        let Some(entry) = self.take(id)? else { return Ok(()) };
+        if !close.not_processed {
+            self.note_answer();
+        }
         let succeeded = close.status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
         if succeeded && let Some(message) = &close.message {
             entry.state.put_free(message.clone());
         }
         entry.state.put_end(End::Closed(Box::new(close)));
+        Ok(())
     }
 
-    fn note_answer(&self, not_processed: bool) {
-        if !not_processed && let Some(channel) = self.channel.upgrade() {
-            channel.note_answer();
+    fn note_answer(&self) {
+        if !self.answered.load(Ordering::Relaxed) {
+            self.answered.store(true, Ordering::Relaxed);
         }
     }
 
     /// A call that ended with a message and nothing else.
-    fn answer(&self, id: u64, message: Bytes) {
-        let Some(entry) = self.take(id) else { return };
-        self.note_answer(false);
-        entry.state.put_answer(message);
+    fn answer(&self, id: u64, message: Bytes) -> Result<(), Status> {
+        if let Some(entry) = self.take(id)? {
+            self.note_answer();
+            entry.state.put_answer(message);
+        }
+        Ok(())
     }
 
     fn begin_answer(entry: &mut Entry) -> bool {
@@ -337,8 +349,7 @@ impl Side for ClientSide {
             Body::Credit(credit) => entry.state.add_credit(credit.amount),
             Body::Close(close) => {
                 drop(table);
-                self.close(id, close);
-                Ok(())
+                self.close(id, close)
             }
             _ => Ok(()),
         }
@@ -358,11 +369,7 @@ impl Side for ClientSide {
     fn on_hot(&mut self, id: u64, hot: Hot) -> Result<(), Status> {
         match hot {
             Hot::Item(message) => self.on_items(id, &mut vec![message]),
-            Hot::Answer(message) => {
-                lock(&self.connection.table).check(id)?;
-                self.answer(id, message);
-                Ok(())
-            }
+            Hot::Answer(message) => self.answer(id, message),
             Hot::Request { .. } => Err(Status::internal("Open from a server")),
         }
     }

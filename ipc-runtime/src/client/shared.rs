@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<ChannelState>,
     /// A call has been answered since the backoff last grew.
-    answered: AtomicBool,
+    pub(super) answered: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Shared {
             options,
             state: Mutex::new(state),
             changed,
-            answered: AtomicBool::new(false),
+            answered: Arc::default(),
         }
     }
 }
@@ -225,11 +225,6 @@ impl Shared {
             state.backoff.reset();
         }
         &mut state.backoff
-    }
-
-    /// A call has been answered: the server is well.
-    pub(crate) fn note_answer(&self) {
-        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// `connection` takes no calls any more. After a graceful farewell the next is made at once.

@@ -298,13 +298,15 @@ impl CallState {
         over.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The application takes no more: what waits is given back and what comes is dropped.
-    pub(crate) fn abandon(&self) {
+    /// The application takes no more: what waits is given back and what comes is dropped. Returns whether the peer has
+    /// closed the call already.
+    pub(crate) fn abandon(&self) -> bool {
         let mut inner = lock(&self.inner);
         inner.abandoned = true;
         inner.clear();
         wake(&mut inner.sender);
         wake(&mut inner.canceller);
+        matches!(inner.end, Some(End::Answered | End::Closed(_)))
     }
 
     /// Whether the peer has said anything about the call, so that it can't be repeated unseen.

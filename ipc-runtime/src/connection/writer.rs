@@ -55,6 +55,10 @@ pub(crate) enum Refusal {
     Frame(IpcError),
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is about somebody else: writer, driver, peer, callers"
+)]
 #[derive(Debug)]
 struct Queue {
     buffer: BytesMut,
@@ -68,18 +72,23 @@ struct Queue {
     held: bool,
     ended: bool,
     failure: Option<io::Error>,
+    /// The driver's, once it has been polled.
+    driver: Option<Waker>,
+    /// Somebody waits for room.
+    room_awaited: bool,
 }
 
 struct Sink {
     io: BoxedWrite,
     out: BytesMut,
     replies_in_out: usize,
+    /// Bytes the operating system has taken and the queue does not know of yet.
+    progress: u64,
 }
 
 pub(crate) struct Writer {
     queue: Mutex<Queue>,
     sink: Mutex<Sink>,
-    driver: Mutex<Option<Waker>>,
     room: Notify,
 }
 
@@ -105,14 +114,11 @@ impl Writer {
             held: false,
             ended: false,
             failure: None,
+            driver: None,
+            room_awaited: false,
         };
-        let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0 };
-        Self {
-            queue: Mutex::new(queue),
-            sink: Mutex::new(sink),
-            driver: Mutex::new(None),
-            room: Notify::new(),
-        }
+        let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0, progress: 0 };
+        Self { queue: Mutex::new(queue), sink: Mutex::new(sink), room: Notify::new() }
     }
 
     /// Appends what `write` appends, and returns the offset of its end in the stream. `write` is given the
@@ -146,8 +152,10 @@ impl Writer {
     pub(crate) async fn room(&self) {
         let notified = self.room.notified();
         let full = {
-            let queue = lock(&self.queue);
-            !queue.ended && queue.waiting() >= QUEUE_BYTES as u64
+            let mut queue = lock(&self.queue);
+            let full = !queue.ended && queue.waiting() >= QUEUE_BYTES as u64;
+            queue.room_awaited |= full;
+            full
         };
         if full {
             notified.await;
@@ -162,23 +170,22 @@ impl Writer {
 
     /// Writes what can be written now, unless somebody does already or the driver is about to.
     pub(crate) fn flush(&self) {
-        let claimed = {
+        let waker = {
             let mut queue = lock(&self.queue);
-            !(queue.held && queue.buffer.len() < HELD_BYTES) && queue.start()
-        };
-        if claimed {
-            let waker = lock(&self.driver).clone();
-            match waker {
-                Some(waker) => {
-                    let flushed = self.write(&mut lock(&self.sink), &mut Context::from_waker(&waker));
-                    // Only now that the sink is free: the driver goes on, or watches how long it is blocked.
-                    if flushed != Flushed::Done {
-                        waker.wake();
-                    }
-                }
-                // The driver has not been polled yet; its first poll writes.
-                None => lock(&self.queue).flushing = false,
+            if queue.held && queue.buffer.len() < HELD_BYTES {
+                return;
             }
+            // While the driver has not been polled, its first poll writes.
+            let Some(waker) = queue.driver.clone() else { return };
+            if !queue.start() {
+                return;
+            }
+            waker
+        };
+        let flushed = self.write(&mut lock(&self.sink), &mut Context::from_waker(&waker));
+        // Only now that the sink is free: the driver goes on, or watches how long it is blocked.
+        if flushed != Flushed::Done {
+            waker.wake();
         }
     }
 
@@ -192,31 +199,29 @@ impl Writer {
 
     /// The driver's turn: registers its waker and goes on with a write that was blocked.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Flushed {
-        {
-            let mut driver = lock(&self.driver);
-            if !driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *driver = Some(cx.waker().clone());
-            }
-        }
         let (claimed, flushing) = {
             let mut queue = lock(&self.queue);
+            if !queue.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                queue.driver = Some(cx.waker().clone());
+            }
             queue.held = false;
             (queue.start(), queue.flushing)
         };
         if claimed {
             return self.write(&mut lock(&self.sink), cx);
         }
-        // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
-        match self.sink.try_lock() {
-            Ok(mut sink) if flushing => self.write(&mut sink, cx),
-            _ => Flushed::Done,
+        if !flushing {
+            return Flushed::Done;
         }
+        // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
+        self.sink.try_lock().map_or(Flushed::Done, |mut sink| self.write(&mut sink, cx))
     }
 
     /// Wakes the driver, whose waker is the one that writes are polled with.
     pub(crate) fn wake_driver(&self) {
-        if let Some(waker) = &*lock(&self.driver) {
-            waker.wake_by_ref();
+        let waker = lock(&self.queue).driver.clone();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -260,34 +265,48 @@ impl Writer {
 
     fn write(&self, sink: &mut Sink, cx: &mut Context<'_>) -> Flushed {
         for _ in 0..MAX_ROUNDS {
-            match sink.poll_write(cx, &self.queue) {
+            let polled = sink.poll_write(cx);
+            let mut queue = lock(&self.queue);
+            queue.written += std::mem::take(&mut sink.progress);
+            match polled {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     sink.out = BytesMut::new();
                     sink.replies_in_out = 0;
-                    lock(&self.queue).fail(error);
-                    self.room.notify_waiters();
+                    queue.fail(error);
+                    self.note_room(queue);
                     self.wake_driver();
                     return Flushed::Done;
                 }
                 Poll::Pending => return Flushed::Blocked,
             }
-            let mut queue = lock(&self.queue);
-            if queue.replied(std::mem::take(&mut sink.replies_in_out)) {
+            if queue.replied(std::mem::take(&mut sink.replies_in_out))
+                && let Some(driver) = &queue.driver
+            {
                 // It has left frames lie, and no event of the socket tells it to go on.
-                self.wake_driver();
+                driver.wake_by_ref();
             }
-            if queue.buffer.is_empty() {
+            let done = queue.buffer.is_empty();
+            if done {
                 queue.flushing = false;
-                drop(queue);
-                self.room.notify_waiters();
+            } else {
+                sink.refill(&mut queue);
+            }
+            self.note_room(queue);
+            if done {
                 return Flushed::Done;
             }
-            sink.refill(&mut queue);
-            drop(queue);
-            self.room.notify_waiters();
         }
         Flushed::Unfinished
+    }
+
+    /// Lets those go on who wait for room; it may be gone again when they look.
+    fn note_room(&self, mut queue: MutexGuard<'_, Queue>) {
+        let awaited = std::mem::take(&mut queue.room_awaited);
+        drop(queue);
+        if awaited {
+            self.room.notify_waiters();
+        }
     }
 }
 
@@ -324,14 +343,14 @@ impl Queue {
 }
 
 impl Sink {
-    fn poll_write(&mut self, cx: &mut Context<'_>, queue: &Mutex<Queue>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(written);
-            lock(queue).written += written as u64;
+            self.progress += written as u64;
         }
         Poll::Ready(Ok(()))
     }

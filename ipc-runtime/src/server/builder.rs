@@ -45,7 +45,7 @@ impl ServerBuilder {
             router: Router::default(),
             layers: Layers::default(),
             options: Options {
-                max_concurrent_calls: 128,
+                max_concurrent_calls: 256,
                 max_total_calls: usize::MAX,
                 initial_credit: DEFAULT_CREDIT,
                 drain_timeout: Duration::from_secs(10),
@@ -68,7 +68,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How many calls one connection may have open; clients queue their calls beyond it. Default: 128. With 0 the
+    /// How many calls one connection may have open; clients queue their calls beyond it. Default: 256. With 0 the
     /// server accepts no calls.
     pub const fn max_concurrent_calls(mut self, calls: u32) -> Self {
         self.options.max_concurrent_calls = calls;

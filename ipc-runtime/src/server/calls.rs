@@ -20,7 +20,6 @@ use crate::connection::driver::{Ending, Side};
 use crate::connection::ids::ById;
 use crate::connection::writer::{Class, Refusal, lock};
 use crate::error::IpcError;
-use crate::layer::Path;
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
 use crate::status::Status;
@@ -188,6 +187,11 @@ impl ServerConnection {
         }
     }
 
+    /// The path of one of the router's methods.
+    pub(super) fn path(&self, route: usize) -> Arc<str> {
+        self.core.router.path(route)
+    }
+
     /// How many calls there are on the connection.
     pub(crate) fn running(&self) -> usize {
         lock(&self.calls).running.len()
@@ -254,7 +258,7 @@ impl ServerSide {
                     state.put_free(first);
                 }
                 let layers = connection.core.layers.clone();
-                let around = Around { layers, path: Path::Shared(Arc::clone(&route.path)) };
+                let around = Around { layers, route: self.last_route };
                 let slot = Slot::new(Arc::clone(connection), id, state);
                 route.dispatch(ServerCall::new(slot, message, metadata, around));
             }

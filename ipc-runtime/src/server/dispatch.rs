@@ -15,6 +15,7 @@ use prost::Message;
 
 use super::calls::ServerConnection;
 use super::reply::{Reply, Streamed};
+use super::runners::{self, Runners};
 use super::task::Answering;
 use super::work::{Answer, Begin, Ended, Handling, Work};
 use crate::background;
@@ -40,7 +41,8 @@ pub struct ServerCall {
 /// The layers around a call, and what they are told of it.
 pub(crate) struct Around {
     pub(crate) layers: Layers<Status>,
-    pub(crate) path: Path,
+    /// Which of the router's it is.
+    pub(crate) route: usize,
 }
 
 /// The call's place on its connection's books; whatever becomes of its task, the call is closed.
@@ -144,8 +146,7 @@ impl ServerCall {
     }
 
     fn spawn(self, shape: Shape, handler: Pin<Box<dyn Work>>) {
-        let runners = Arc::clone(&self.slot.connection.runners);
-        runners.run(Answering::new(self, shape, handler));
+        runners::run(Answering::new(self, shape, handler));
     }
 }
 
@@ -167,6 +168,15 @@ impl Slot {
     fn incoming(&self) -> Incoming {
         let (connection, state) = (Arc::clone(&self.connection), Arc::clone(&self.state));
         Incoming { connection, id: self.id, state, inbox: Inbox::default() }
+    }
+
+    pub(super) fn runners(&self) -> &Arc<Runners> {
+        &self.connection.runners
+    }
+
+    /// The path of a method.
+    pub(super) fn path(&self, route: usize) -> Path {
+        Path::Shared(self.connection.path(route))
     }
 
     pub(super) fn peer(&self) -> Arc<PeerInfo> {

@@ -21,7 +21,8 @@ pub(super) async fn through(
     job: &mut Job,
 ) -> Result<(Ended, Option<Encoded>), Status> {
     let (streams, deadline) = (job.shape.responses, job.slot.state.deadline());
-    let mut context = CallContext::new(around.path, metadata, deadline, Some(job.slot.peer()));
+    let path = job.slot.path(around.route);
+    let mut context = CallContext::new(path, metadata, deadline, Some(job.slot.peer()));
     let (mut ran, mut answered) = (false, false);
     let (ran_, answered_, inner) = (&mut ran, &mut answered, &mut *job);
     let last = async move |metadata, begin: Metadata| {

@@ -38,7 +38,7 @@ impl<S: Service> Dispatch for S {
 pub(crate) struct Route {
     service: Arc<dyn Dispatch>,
     method: usize,
-    pub(crate) path: Arc<str>,
+    path: Arc<str>,
 }
 
 impl Route {
@@ -97,6 +97,11 @@ impl Router {
             *last = self.by_path.get(path).copied().ok_or_else(|| self.missing(path))?;
         }
         Ok(&self.routes[*last])
+    }
+
+    /// The path of a route that was found.
+    pub(crate) fn path(&self, route: usize) -> Arc<str> {
+        Arc::clone(&self.routes[route].path)
     }
 
     fn missing(&self, path: &[u8]) -> Status {

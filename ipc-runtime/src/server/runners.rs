@@ -11,7 +11,7 @@ use super::task::Answering;
 use crate::connection::writer::lock;
 
 /// So many tasks wait for calls at most; the others end with theirs.
-const MAX_IDLE: usize = 128;
+const MAX_IDLE: usize = 256;
 
 /// The tasks of one connection.
 #[derive(Debug, Default)]
@@ -39,13 +39,9 @@ struct Next {
 }
 
 impl Runners {
-    /// Runs a call in a task of its own.
-    pub(super) fn run(self: &Arc<Self>, call: Answering) {
-        let waiting = lock(&self.idle).waiting.pop();
-        match waiting {
-            Some(place) => place.give(|next| next.call = Some(call)),
-            None => _ = tokio::spawn(Runner { call, place: None, runners: Arc::clone(self) }),
-        }
+    /// Takes a task that waits.
+    fn take(&self) -> Option<Arc<Place>> {
+        lock(&self.idle).waiting.pop()
     }
 
     /// No more calls come: the tasks end when what they run has.
@@ -79,9 +75,21 @@ impl Place {
     }
 }
 
+/// Runs a call in a task of its own, one of its connection's if any waits.
+pub(super) fn run(call: Answering) {
+    let Some(runners) = call.runners() else { return };
+    if let Some(place) = runners.take() {
+        place.give(|next| next.call = Some(call));
+    } else {
+        let runners = Arc::clone(runners);
+        tokio::spawn(Runner { call, waits: false, place: None, runners });
+    }
+}
+
 /// One of the tasks.
 struct Runner {
     call: Answering,
+    waits: bool,
     /// Made when it first waits.
     place: Option<Arc<Place>>,
     runners: Arc<Runners>,
@@ -104,8 +112,9 @@ impl Future for Runner {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Answering::Over = self.call {
-                let Some(place) = &self.place else { return Poll::Ready(()) };
+            if self.waits
+                && let Some(place) = &self.place
+            {
                 let mut next = lock(&place.next);
                 if next.closed {
                     return Poll::Ready(());
@@ -113,10 +122,12 @@ impl Future for Runner {
                 let Some(call) = next.call.take() else { return Poll::Pending };
                 drop(next);
                 self.call = call;
+                self.waits = false;
             }
             if Pin::new(&mut self.call).poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            self.waits = true;
             if !self.wait(cx) {
                 return Poll::Ready(());
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::dispatch::{Around, ServerCall, Shape, Slot};
 use super::layered;
 use super::reply::Encoded;
+use super::runners::Runners;
 use super::work::{Begin, Ended, Work};
 use crate::connection::call::{CallState, End};
 use crate::deadline;
@@ -21,18 +22,17 @@ use crate::layer::Boxed;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// The work.
-pub(super) enum Answering {
-    New(New),
-    Running(Job),
+/// The work. What it has is taken out as it goes; it is over when there is nothing left.
+pub(super) struct Answering {
+    job: Option<Job>,
+    /// Until the handler is begun.
+    new: Option<New>,
     /// Whatever is not the plain way of a call.
-    Rest(Boxed<'static, ()>),
-    Over,
+    rest: Option<Boxed<'static, ()>>,
 }
 
-/// A call whose handler has not been begun.
-pub(super) struct New {
-    job: Job,
+/// What a handler is begun with.
+struct New {
     message: Option<Bytes>,
     metadata: Metadata,
     around: Around,
@@ -72,11 +72,43 @@ impl fmt::Debug for Answering {
 impl Answering {
     pub(super) fn new(call: ServerCall, shape: Shape, handler: Pin<Box<dyn Work>>) -> Self {
         let ServerCall { slot, message, metadata, around } = call;
-        Self::New(New { job: Job { slot, shape, handler }, message, metadata, around })
+        let new = New { message, metadata, around };
+        Self { job: Some(Job { slot, shape, handler }), new: Some(new), rest: None }
     }
 
-    fn rest(rest: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self::Rest(Box::pin(rest))
+    /// The tasks of the call's connection.
+    pub(super) fn runners(&self) -> Option<&Arc<Runners>> {
+        self.job.as_ref().map(|job| job.slot.runners())
+    }
+
+    /// Goes on otherwise.
+    fn go_on(&mut self, rest: impl Future<Output = ()> + Send + 'static) {
+        self.rest = Some(Box::pin(rest));
+    }
+
+    /// Hands the handler its request, if that is there and nothing is around the call.
+    fn begin(&mut self, mut job: Job, new: New) {
+        let whole = new.message.is_some() || job.shape.requests;
+        if !whole || !new.around.layers.is_empty() {
+            return self.go_on(answer(job, new));
+        }
+        let outcome = match job.slot.state.over() {
+            Some(end) => end.into(),
+            None => match job.begin(new.message, new.metadata, Metadata::new()) {
+                Ok(()) => return self.job = Some(job),
+                Err(status) => Outcome::Done(Err(status)),
+            },
+        };
+        self.close(job, outcome);
+    }
+
+    fn close(&mut self, mut job: Job, outcome: Outcome) {
+        if let Outcome::Done(Ok(ended)) = &outcome
+            && let Ok(true) = job.slot.try_succeed(ended, job.handler.message())
+        {
+            return;
+        }
+        self.go_on(close(job, outcome, None));
     }
 }
 
@@ -84,68 +116,51 @@ impl Future for Answering {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            *self = match std::mem::replace(&mut *self, Self::Over) {
-                Self::New(new) => new.begin(),
-                Self::Running(mut job) => match job.poll(cx) {
-                    Poll::Ready(outcome) => job.close(outcome),
-                    Poll::Pending => {
-                        *self = Self::Running(job);
-                        return Poll::Pending;
-                    }
-                },
-                Self::Rest(mut rest) => match rest.as_mut().poll(cx) {
-                    Poll::Ready(()) => Self::Over,
-                    Poll::Pending => {
-                        *self = Self::Rest(rest);
-                        return Poll::Pending;
-                    }
-                },
-                Self::Over => return Poll::Ready(()),
-            };
+        // What is at work is taken out meanwhile, so that a panic drops it where it can see the panic.
+        if let Some(mut job) = self.job.take() {
+            if let Some(new) = self.new.take() {
+                self.begin(job, new);
+                return self.poll(cx);
+            }
+            match job.poll(cx) {
+                Poll::Ready(outcome) => self.close(job, outcome),
+                Poll::Pending => {
+                    self.job = Some(job);
+                    return Poll::Pending;
+                }
+            }
         }
+        if let Some(mut rest) = self.rest.take()
+            && rest.as_mut().poll(cx).is_pending()
+        {
+            self.rest = Some(rest);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 
-impl New {
-    /// Hands the handler its request, if that is there and nothing is around the call.
-    fn begin(self) -> Answering {
-        let whole = self.message.is_some() || self.job.shape.requests;
-        if !whole || !self.around.layers.is_empty() {
-            return Answering::rest(self.answer());
-        }
-        let Self { mut job, message, metadata, .. } = self;
-        if let Some(end) = job.slot.state.over() {
-            return job.close(end.into());
-        }
-        match job.begin(message, metadata, Metadata::new()) {
-            Ok(()) => Answering::Running(job),
-            Err(status) => job.close(Outcome::Done(Err(status))),
-        }
-    }
-
-    /// The whole call where it has layers, or its request comes in parts.
-    async fn answer(self) {
-        let Self { mut job, message, metadata, around } = self;
-        let state = Arc::clone(&job.slot.state);
-        let mut instead = None;
-        let outcome = {
-            let mut work = pin!(async {
-                let message = match message {
-                    None if !job.shape.requests => Some(job.slot.single().await?),
-                    message => message,
-                };
-                if around.layers.is_empty() {
-                    return job.handle(message, metadata, Metadata::new()).await;
-                }
-                let (ended, answer) = layered::through(around, message, metadata, &mut job).await?;
-                instead = answer;
-                Ok(ended)
-            });
-            poll_fn(|cx| watch(&state, cx, |cx| work.as_mut().poll(cx))).await
-        };
-        close(job, outcome, instead).await;
-    }
+/// The whole call where it has layers, or its request comes in parts.
+async fn answer(mut job: Job, new: New) {
+    let New { message, metadata, around } = new;
+    let state = Arc::clone(&job.slot.state);
+    let mut instead = None;
+    let outcome = {
+        let mut work = pin!(async {
+            let message = match message {
+                None if !job.shape.requests => Some(job.slot.single().await?),
+                message => message,
+            };
+            if around.layers.is_empty() {
+                return job.handle(message, metadata, Metadata::new()).await;
+            }
+            let (ended, answer) = layered::through(around, message, metadata, &mut job).await?;
+            instead = answer;
+            Ok(ended)
+        });
+        poll_fn(|cx| watch(&state, cx, |cx| work.as_mut().poll(cx))).await
+    };
+    close(job, outcome, instead).await;
 }
 
 impl Job {
@@ -175,15 +190,6 @@ impl Job {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let handler = &mut self.handler;
         watch(&self.slot.state, cx, |cx| handler.as_mut().poll(cx))
-    }
-
-    fn close(mut self, outcome: Outcome) -> Answering {
-        if let Outcome::Done(Ok(ended)) = &outcome
-            && let Ok(true) = self.slot.try_succeed(ended, self.handler.message())
-        {
-            return Answering::Over;
-        }
-        Answering::rest(close(self, outcome, None))
     }
 }
 
