@@ -413,6 +413,11 @@ impl Side for ClientSide {
         Poll::Pending
     }
 
+    fn callers(&self, taken: usize) -> usize {
+        // Those whose answers were taken will call again, if anybody does.
+        lock(&self.connection.table).calls.len() + taken
+    }
+
     fn last_call_id(&self) -> u64 {
         0
     }

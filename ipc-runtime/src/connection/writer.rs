@@ -68,8 +68,11 @@ struct Queue {
     replies: usize,
     /// Somebody writes, or the driver will go on when the socket is writable.
     flushing: bool,
-    /// The driver has woken several tasks and flushes when they have had their turn.
-    held: bool,
+    /// The driver has woken several tasks and flushes when they have had their turn, or when so many of their frames have
+    /// come together; 0 where nothing is held back.
+    held: usize,
+    /// Frames in the buffer.
+    frames: usize,
     ended: bool,
     failure: Option<io::Error>,
     /// The driver's, once it has been polled.
@@ -111,7 +114,8 @@ impl Writer {
             written: 0,
             replies: 0,
             flushing: false,
-            held: false,
+            held: 0,
+            frames: 0,
             ended: false,
             failure: None,
             driver: None,
@@ -142,6 +146,7 @@ impl Writer {
         let (before, offset) = (queue.buffer.len(), queue.appended);
         write(&mut queue.buffer, offset).map_err(Refusal::Frame)?;
         queue.appended += (queue.buffer.len() - before) as u64;
+        queue.frames += 1;
         if class == Class::Reply {
             queue.replies += 1;
         }
@@ -162,17 +167,17 @@ impl Writer {
         }
     }
 
-    /// Until the driver's next turn, small things that are flushed wait for it: it has just woken several tasks, and
-    /// what they append leaves together.
-    pub(crate) fn hold(&self) {
-        lock(&self.queue).held = true;
+    /// Until the driver's next turn, small things that are flushed wait until so many are together: it has just woken
+    /// several tasks, and what they append leaves with few writes.
+    pub(crate) fn hold(&self, frames: usize) {
+        lock(&self.queue).held = frames;
     }
 
     /// Writes what can be written now, unless somebody does already or the driver is about to.
     pub(crate) fn flush(&self) {
         let waker = {
             let mut queue = lock(&self.queue);
-            if queue.held && queue.buffer.len() < HELD_BYTES {
+            if queue.frames < queue.held && queue.buffer.len() < HELD_BYTES {
                 return;
             }
             // While the driver has not been polled, its first poll writes.
@@ -204,7 +209,7 @@ impl Writer {
             if !queue.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 queue.driver = Some(cx.waker().clone());
             }
-            queue.held = false;
+            queue.held = 0;
             (queue.start(), queue.flushing)
         };
         if claimed {
@@ -336,6 +341,7 @@ impl Queue {
     fn fail(&mut self, error: io::Error) {
         self.failure = Some(error);
         self.buffer = BytesMut::new();
+        self.frames = 0;
         self.replies = 0;
         self.ended = true;
         self.flushing = false;
@@ -362,6 +368,7 @@ impl Sink {
             self.out = BytesMut::new();
         }
         std::mem::swap(&mut self.out, &mut queue.buffer);
+        queue.frames = 0;
         self.replies_in_out = queue.replies;
     }
 }

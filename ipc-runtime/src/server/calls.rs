@@ -367,6 +367,10 @@ impl Side for ServerSide {
         Poll::Pending
     }
 
+    fn callers(&self, _: usize) -> usize {
+        self.connection.running()
+    }
+
     fn last_call_id(&self) -> u64 {
         lock(&self.connection.calls).last_accepted
     }
