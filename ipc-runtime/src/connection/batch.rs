@@ -18,7 +18,7 @@ use crate::wire::encode::Encode;
 const BATCH_BYTES: usize = 16 * 1024;
 
 /// From here on the queue is written while more is encoded.
-const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 16 * 1024;
 
 /// Items that were encoded and not handed to the queue yet.
 #[derive(Debug, Default)]

@@ -55,10 +55,6 @@ pub(crate) enum Refusal {
     Frame(IpcError),
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is about somebody else: writer, driver, peer, callers"
-)]
 #[derive(Debug)]
 struct Queue {
     buffer: BytesMut,
