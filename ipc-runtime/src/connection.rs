@@ -11,7 +11,7 @@ pub(crate) mod handshake;
 pub(crate) mod ids;
 pub(crate) mod writer;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) window: u64,
     pub(crate) peer_window: u64,
     pub(crate) alarm: Alarm,
+    /// No new calls are made on it; it ends when the side says so.
+    pub(crate) winding_up: AtomicBool,
     nonce: AtomicU64,
 }
 
@@ -55,12 +57,18 @@ impl Connection {
             window: agreed.window,
             peer_window: agreed.peer_window,
             alarm: Alarm::new(),
+            winding_up: AtomicBool::new(false),
             nonce: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn call_state(&self, deadline: Option<Instant>) -> call::CallState {
         call::CallState::new(self.window, self.peer_window, deadline)
+    }
+
+    /// From now on the driver asks whether the connection shall end; it may have to be woken for that.
+    pub(crate) fn wind_up(&self) {
+        self.winding_up.store(true, Ordering::Release);
     }
 
     pub(crate) fn next_nonce(&self) -> u64 {

@@ -119,6 +119,7 @@ impl ClientConnection {
     /// The channel is gone: the connection ends when its last call has.
     pub(crate) fn release(&self) {
         lock(&self.table).unused = true;
+        self.connection.wind_up();
         self.connection.writer.wake_driver();
     }
 
@@ -384,6 +385,7 @@ impl Side for ClientSide {
             return Err(Ending::silent(IpcError::Status(status)));
         }
         table.closed = true;
+        self.connection.connection.wind_up();
         self.graceful = true;
         self.connection.slots.close();
         let refused: Vec<_> = table.calls.extract_if(|id, _| *id > last).collect();
@@ -426,6 +428,7 @@ impl Side for ClientSide {
         let written = self.connection.connection.writer.written();
         let mut table = lock(&self.connection.table);
         table.closed = true;
+        self.connection.connection.wind_up();
         self.connection.slots.close();
         let last = table.last_accepted.unwrap_or(u64::MAX);
         let calls = std::mem::take(&mut table.calls);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -23,7 +24,9 @@ pub(super) struct Clock {
     pub(super) blocked: Option<(Instant, u64)>,
     /// Since when writing has failed and only what has already arrived is read.
     pub(super) write_failed: Option<Instant>,
-    pub(super) sleep: Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
+    /// Whom the timer wakes.
+    registered: Option<Waker>,
 }
 
 impl Clock {
@@ -38,7 +41,23 @@ impl Clock {
             blocked: None,
             write_failed: None,
             sleep: Box::pin(tokio::time::sleep_until(later(now, read_timeout / 3))),
+            registered: None,
         }
+    }
+
+    /// Waits until something is due, the alarm at the latest.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alarm: Option<Instant>) -> Poll<()> {
+        let due = alarm.into_iter().fold(self.due(), Instant::min);
+        let elapsed = self.sleep.is_elapsed();
+        if due < self.sleep.deadline() || elapsed {
+            self.sleep.as_mut().reset(due);
+        } else if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            // It is asked at every turn, and a timer is not the cheapest thing to ask.
+            return Poll::Pending;
+        }
+        let polled = self.sleep.as_mut().poll(cx);
+        self.registered = polled.is_pending().then(|| cx.waker().clone());
+        polled
     }
 
     pub(super) fn note_read(&mut self) {

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Connection;
 use super::clock::Clock;
-use super::writer::{Class, Flushed, Writer};
+use super::writer::{Class, Driven, Flushed, Writer};
 use crate::error::IpcError;
 use crate::frame::{FrameCodec, READ_STEP};
 use crate::status::{Code, Status};
@@ -63,7 +64,7 @@ pub(crate) trait Side: Send + Unpin + 'static {
     /// Ends the calls whose deadline has passed, and sets the connection's alarm to the next one.
     fn expire(&mut self, now: Instant);
 
-    /// Asked at every turn: whether this side wants the connection to end, and how.
+    /// Asked at every turn once the connection is [winding up](Connection::winding_up): whether it shall end now, and how.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ending>;
 
     /// How many are at work on calls, among them those of the `taken` frames of this turn.
@@ -167,7 +168,9 @@ impl<S: Side> Driver<S> {
                 Err(ending) => return Poll::Ready(ending),
             };
             // After the frames: the last of them may be what the end waited for.
-            if let Poll::Ready(ending) = self.side.poll_end(cx) {
+            if self.connection.winding_up.load(Ordering::Acquire)
+                && let Poll::Ready(ending) = self.side.poll_end(cx)
+            {
                 return Poll::Ready(ending);
             }
             // A peer that never pauses keeps this from its timer, but each read has told the time.
@@ -186,10 +189,13 @@ impl<S: Side> Driver<S> {
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending),
                 Poll::Pending => {
                     // What was answered while frames were taken leaves before the task sleeps.
-                    self.drive_writes(cx);
+                    if self.connection.writer.has_left_something() {
+                        self.drive_writes(cx);
+                    }
                     ready!(self.poll_clock(cx));
-                    self.expire(Instant::now());
-                    if let Some(ending) = self.clock.expired(Instant::now()) {
+                    let now = Instant::now();
+                    self.expire(now);
+                    if let Some(ending) = self.clock.expired(now) {
                         return Poll::Ready(ending);
                     }
                 }
@@ -204,13 +210,12 @@ impl<S: Side> Driver<S> {
     }
 
     fn drive_writes(&mut self, cx: &mut Context<'_>) {
-        let writer = &self.connection.writer;
-        let flushed = writer.drive(cx);
+        let Driven { flushed, written, failure } = self.connection.writer.drive(cx);
         if flushed == Flushed::Unfinished {
             cx.waker().wake_by_ref();
         }
-        self.clock.note_write(flushed, writer.written());
-        if let Some(error) = writer.take_failure() {
+        self.clock.note_write(flushed, written);
+        if let Some(error) = failure {
             tracing::debug!(%error, "writing failed; reading what has already arrived");
             self.clock.write_failed.get_or_insert_with(Instant::now);
         }
@@ -326,12 +331,7 @@ impl<S: Side> Driver<S> {
 
     /// Arms the timer for what is due first; `Ready` when it went off. Pings where the time has come.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = self.clock.due();
-        let due = self.connection.alarm.due().map_or(due, |alarm| due.min(alarm));
-        if due < self.clock.sleep.deadline() || self.clock.sleep.is_elapsed() {
-            self.clock.sleep.as_mut().reset(due);
-        }
-        ready!(self.clock.sleep.as_mut().poll(cx));
+        ready!(self.clock.poll(cx, self.connection.alarm.due()));
         if self.clock.ping_is_due(Instant::now()) {
             self.clock.pinged = true;
             let nonce = self.connection.next_nonce();
@@ -355,11 +355,12 @@ pub(crate) async fn linger(writer: &Writer, mut input: BoxedRead) {
     let drained = std::future::poll_fn(|cx| {
         loop {
             if !flushed {
-                if writer.drive(cx) == Flushed::Unfinished {
+                let driven = writer.drive(cx);
+                if driven.flushed == Flushed::Unfinished {
                     cx.waker().wake_by_ref();
                 }
-                flushed = writer.take_failure().is_some()
-                    || writer.is_empty() && writer.poll_shutdown(cx).is_ready();
+                flushed =
+                    driven.failure.is_some() || writer.is_empty() && writer.poll_shutdown(cx).is_ready();
             }
             let mut space = ReadBuf::new(&mut discarded);
             match ready!(Pin::new(&mut input).poll_read(cx, &mut space)) {

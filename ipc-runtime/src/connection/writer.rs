@@ -7,6 +7,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -89,6 +90,8 @@ pub(crate) struct Writer {
     queue: Mutex<Queue>,
     sink: Mutex<Sink>,
     room: Notify,
+    /// See [`has_left_something`](Self::has_left_something).
+    left: AtomicBool,
 }
 
 /// How a flush left the queue.
@@ -100,6 +103,16 @@ pub(crate) enum Flushed {
     Blocked,
     /// Others add as fast as this one writes: the driver must go on, so that a caller gets away.
     Unfinished,
+}
+
+/// How the driver's turn left the queue.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    pub(crate) flushed: Flushed,
+    /// As [`Writer::written`].
+    pub(crate) written: u64,
+    /// Why writing failed; said once.
+    pub(crate) failure: Option<io::Error>,
 }
 
 impl Writer {
@@ -118,7 +131,12 @@ impl Writer {
             room_awaited: false,
         };
         let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0, progress: 0 };
-        Self { queue: Mutex::new(queue), sink: Mutex::new(sink), room: Notify::new() }
+        Self {
+            queue: Mutex::new(queue),
+            sink: Mutex::new(sink),
+            room: Notify::new(),
+            left: AtomicBool::new(false),
+        }
     }
 
     /// Appends what `write` appends, and returns the offset of its end in the stream. `write` is given the
@@ -145,6 +163,9 @@ impl Writer {
         queue.frames += 1;
         if class == Class::Reply {
             queue.replies += 1;
+        }
+        if class != Class::Call {
+            self.left.store(true, Ordering::Relaxed);
         }
         Ok(queue.appended)
     }
@@ -199,23 +220,34 @@ impl Writer {
     }
 
     /// The driver's turn: registers its waker and goes on with a write that was blocked.
-    pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Flushed {
+    pub(crate) fn drive(&self, cx: &mut Context<'_>) -> Driven {
+        self.left.store(false, Ordering::Relaxed);
         let (claimed, flushing) = {
             let mut queue = lock(&self.queue);
             if !queue.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 queue.driver = Some(cx.waker().clone());
             }
             queue.held = 0;
-            (queue.start(), queue.flushing)
+            let claimed = queue.start();
+            if !claimed && !queue.flushing {
+                return queue.driven(Flushed::Done);
+            }
+            (claimed, queue.flushing)
         };
-        if claimed {
-            return self.write(&mut lock(&self.sink), cx);
-        }
-        if !flushing {
-            return Flushed::Done;
-        }
-        // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
-        self.sink.try_lock().map_or(Flushed::Done, |mut sink| self.write(&mut sink, cx))
+        let flushed = if claimed {
+            self.write(&mut lock(&self.sink), cx)
+        } else if flushing && let Ok(mut sink) = self.sink.try_lock() {
+            self.write(&mut sink, cx)
+        } else {
+            // Whoever holds the sink is writing, and leaves it to this waker when that blocks.
+            Flushed::Done
+        };
+        lock(&self.queue).driven(flushed)
+    }
+
+    /// Whether something was appended, other than by calls, that nobody has flushed.
+    pub(crate) fn has_left_something(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Wakes the driver, whose waker is the one that writes are polled with.
@@ -246,11 +278,6 @@ impl Writer {
     pub(crate) fn end(&self) {
         lock(&self.queue).ended = true;
         self.room.notify_waiters();
-    }
-
-    /// Why writing failed, once it has.
-    pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        lock(&self.queue).failure.take()
     }
 
     /// Tells the other side that nothing more comes, where the platform can.
@@ -318,6 +345,10 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Queue {
+    fn driven(&mut self, flushed: Flushed) -> Driven {
+        Driven { flushed, written: self.written, failure: self.failure.take() }
+    }
+
     const fn waiting(&self) -> u64 {
         self.appended - self.written
     }

@@ -65,6 +65,7 @@ impl ServerConnection {
             if std::mem::replace(&mut calls.draining, true) {
                 return Ok(());
             }
+            self.connection.wind_up();
             self.connection.encoder.put_go_away(buffer, calls.last_accepted, &status, 0)
         });
         if let Err(Refusal::Frame(error)) = said {
@@ -273,6 +274,7 @@ impl ServerSide {
     fn lose(&mut self, cause: &Arc<IpcError>) {
         let mut calls = lock(&self.connection.calls);
         calls.draining = true;
+        self.connection.connection.wind_up();
         let running: Vec<_> = calls.running.values().cloned().collect();
         drop(calls);
         self.connection.runners.close();
