@@ -37,7 +37,7 @@ impl Envelopes {
 
     /// One item of a stream.
     pub fn item(&self, buffer: &mut BytesMut, id: u64, message: &impl Message) {
-        _ = self.0.put_item(buffer, id, message);
+        _ = self.0.put_item(buffer, id, message, message.encoded_len());
     }
 
     /// The answer of a unary call.

@@ -67,19 +67,30 @@ impl Batch {
     ///
     /// Dropped before it is ready, the item is not sent, and nothing else is lost.
     pub(crate) async fn put(&mut self, call: Outgoing<'_>, item: &dyn Encode) -> Result<(), Stopped> {
+        if self.try_put(call, item)? {
+            return Ok(());
+        }
+        self.send(call).await?;
         if self.credit <= 0 {
-            self.send(call).await?;
             self.credit = poll_fn(|cx| poll_credit(call, cx)).await.ok_or(Stopped::Over)?;
         }
-        if item.length() > BATCH_BYTES {
-            self.send(call).await?;
-            return self.put_directly(call, item).await;
+        if self.try_put(call, item)? { Ok(()) } else { self.put_directly(call, item).await }
+    }
+
+    /// As [`put`](Self::put), for most items: `false` where something must be waited for.
+    pub(crate) fn try_put(&mut self, call: Outgoing<'_>, item: &dyn Encode) -> Result<bool, Stopped> {
+        if self.credit <= 0 || self.is_full() {
+            return Ok(false);
         }
-        let length = call.connection.encoder.put_item(&mut self.frames, call.id, item);
-        let cost = cost(length.map_err(Stopped::Item)?);
-        self.cost += cost;
-        self.credit -= i128::from(cost);
-        Ok(())
+        let length = item.length();
+        if length > BATCH_BYTES {
+            return Ok(false);
+        }
+        let put = call.connection.encoder.put_item(&mut self.frames, call.id, item, length);
+        put.map_err(Stopped::Item)?;
+        self.cost += cost(length);
+        self.credit -= i128::from(cost(length));
+        Ok(true)
     }
 
     /// Hands the queue what is in here; whether that is written now is up to the queue.
@@ -108,15 +119,14 @@ impl Batch {
     }
 
     async fn put_directly(&mut self, call: Outgoing<'_>, item: &dyn Encode) -> Result<(), Stopped> {
-        let mut spent = 0;
+        let length = item.length();
         append(call, |buffer| {
-            let length = call.connection.encoder.put_item(buffer, call.id, item)?;
-            spent = cost(length);
-            call.state.spend(spent);
+            call.connection.encoder.put_item(buffer, call.id, item, length)?;
+            call.state.spend(cost(length));
             Ok(())
         })
         .await?;
-        self.credit -= i128::from(spent);
+        self.credit -= i128::from(cost(length));
         Ok(())
     }
 }

@@ -80,14 +80,13 @@ impl Reply {
                 next.transpose()?;
                 return Ok(Response::received(Streamed, Metadata::new(), trailers));
             };
-            self.put(&mut batch, &item).await?;
+            if !matches!(batch.try_put(self.outgoing(), &item), Ok(true)) {
+                self.put(&mut batch, &item).await?;
+            }
         }
     }
 
     async fn put(&self, batch: &mut Batch, item: &dyn Encode) -> Result<(), Status> {
-        if batch.is_full() {
-            batch.send(self.outgoing()).await?;
-        }
         let Err(stopped) = batch.put(self.outgoing(), item).await else { return Ok(()) };
         if let Stopped::Item(_) = stopped {
             self.send(batch).await?;

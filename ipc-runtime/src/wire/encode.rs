@@ -91,21 +91,20 @@ impl Encoder {
         })
     }
 
-    /// Appends an item; returns its message's length, for the credit it costs.
+    /// Appends an item of `len` message bytes.
     pub(crate) fn put_item(
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
         message: &dyn Encode,
-    ) -> Result<usize, IpcError> {
-        let len = message.length();
+        len: usize,
+    ) -> Result<(), IpcError> {
         let body_len = bytes_len(len, false);
         self.envelope(buffer, call_id, ITEM, body_len, |buffer| {
             if len > 0 {
                 put_message(buffer, 1, Some((message, len)));
             }
-        })?;
-        Ok(len)
+        })
     }
 
     /// Appends the successful end of a call.
@@ -280,7 +279,7 @@ mod tests {
             let open =
                 OpenParts { method: "/a.B/C", timeout_us: 5, metadata: &metadata, message: Some(&message) };
             encoder.put_open(&mut buffer, 300, &open).unwrap();
-            encoder.put_item(&mut buffer, 1, &message).unwrap();
+            encoder.put_item(&mut buffer, 1, &message, message.encoded_len()).unwrap();
             encoder.put_close(&mut buffer, 1, &metadata, &Metadata::new(), Some(&message)).unwrap();
             let mut again = BytesMut::new();
             let mut rest = buffer.clone();
