@@ -172,6 +172,11 @@ impl Answers {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        if self.first.is_none()
+            && let Some(item) = self.call.unread(&mut self.inbox)
+        {
+            return Poll::Ready(Ok(Answer::Item(item)));
+        }
         loop {
             let next = match self.first.take() {
                 Some(next) => next,

@@ -248,6 +248,13 @@ pub(crate) struct ClientCall {
 }
 
 impl ClientCall {
+    /// The next item, if it is in the inbox already.
+    pub(crate) fn unread(&self, inbox: &mut Inbox) -> Option<Bytes> {
+        let (item, grant) = self.state.unread(inbox)?;
+        self.connection.connection.grant(self.id, grant);
+        Some(item)
+    }
+
     /// What the server sent next. Credit for what was taken is given back.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<Next> {
         let (next, grant) = self.state.poll_next(cx, inbox);

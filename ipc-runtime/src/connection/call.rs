@@ -229,8 +229,8 @@ impl CallState {
     /// The second value is the credit that is due to the peer now; whatever the first is, it must be sent if it
     /// is not 0.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> (Poll<Next>, u64) {
-        if let Some(item) = self.unread(inbox) {
-            return (Poll::Ready(Next::Item(item)), self.count(inbox));
+        if let Some((item, grant)) = self.unread(inbox) {
+            return (Poll::Ready(Next::Item(item)), grant);
         }
         let mut inner = lock(&self.inner);
         if let Some(headers) = inner.headers.take() {
@@ -253,21 +253,16 @@ impl CallState {
         (Poll::Pending, inner.ask(self.window))
     }
 
-    fn unread(&self, inbox: &mut Inbox) -> Option<Bytes> {
+    /// The next item, if it is in the inbox already: what [`poll_next`](Self::poll_next) would find.
+    pub(crate) fn unread(&self, inbox: &mut Inbox) -> Option<(Bytes, u64)> {
         if !inbox.items.is_empty() && self.given_up.load(Ordering::Relaxed) {
             inbox.items.clear();
         }
         let item = inbox.items.pop_front()?;
         inbox.taken = inbox.taken.saturating_add(item.cost);
-        Some(item.message)
-    }
-
-    /// The credit that is due for what was read.
-    fn count(&self, inbox: &mut Inbox) -> u64 {
-        if !is_due(inbox.taken, self.window) {
-            return 0;
-        }
-        lock(&self.inner).grant(&mut inbox.taken, self.window)
+        let due = is_due(inbox.taken, self.window);
+        let grant = if due { lock(&self.inner).grant(&mut inbox.taken, self.window) } else { 0 };
+        Some((item.message, grant))
     }
 
     /// Waits until an item may be sent; returns the credit there is, `None` once no items will be wanted.
