@@ -132,15 +132,9 @@ impl Connection {
         &self,
         mut write: impl FnMut(&mut BytesMut, u64) -> Result<(), IpcError>,
     ) -> Result<u64, Refusal> {
-        loop {
-            match self.writer.append(Class::Call, &mut write) {
-                Err(Refusal::Full) => {
-                    // What fills the queue may be a frame that nobody has begun to write.
-                    self.writer.flush();
-                    self.writer.room().await;
-                }
-                other => return other,
-            }
+        match self.writer.append(Class::Call, &mut write) {
+            Err(Refusal::Full) => self.writer.append_in_line(write).await,
+            other => other,
         }
     }
 }

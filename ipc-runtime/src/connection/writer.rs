@@ -37,8 +37,10 @@ pub(crate) type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
 /// What a frame is, as far as the queue cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Part of a call; waits while the queue is full.
+    /// Part of a call; waits while the queue is full, or others wait.
     Call,
+    /// The same of one that has waited.
+    InLine,
     /// Bounded by what this side has open (Cancel, Credit, Ping, `GoAway`); never waits.
     Control,
     /// Caused by a frame of the peer (Pong, refusal); never waits, but counts.
@@ -48,7 +50,7 @@ pub(crate) enum Class {
 /// Why a frame was not appended.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Too many bytes wait; see [`Writer::room`].
+    /// Too many bytes wait; see [`Writer::append_in_line`].
     Full,
     /// Nothing will be written on this connection any more.
     Ended,
@@ -74,8 +76,9 @@ struct Queue {
     failure: Option<io::Error>,
     /// The driver's, once it has been polled.
     driver: Option<Waker>,
-    /// Somebody waits for room.
-    room_awaited: bool,
+    /// How many wait to append a call's frame, and how many of them have not been told that there is room.
+    in_line: usize,
+    sleepers: usize,
 }
 
 struct Sink {
@@ -128,7 +131,8 @@ impl Writer {
             ended: false,
             failure: None,
             driver: None,
-            room_awaited: false,
+            in_line: 0,
+            sleepers: 0,
         };
         let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0, progress: 0 };
         Self {
@@ -154,8 +158,10 @@ impl Writer {
         if queue.ended {
             return Err(Refusal::Ended);
         }
-        if class == Class::Call && queue.waiting() >= QUEUE_BYTES as u64 {
-            return Err(Refusal::Full);
+        match class {
+            Class::Call if !queue.has_room() || queue.in_line > 0 => return Err(Refusal::Full),
+            Class::InLine if !queue.has_room() => return Err(Refusal::Full),
+            _ => {}
         }
         let (before, offset) = (queue.buffer.len(), queue.appended);
         write(&mut queue.buffer, offset).map_err(Refusal::Frame)?;
@@ -164,24 +170,53 @@ impl Writer {
         if class == Class::Reply {
             queue.replies += 1;
         }
-        if class != Class::Call {
+        if matches!(class, Class::Control | Class::Reply) {
             self.left.store(true, Ordering::Relaxed);
         }
         Ok(queue.appended)
     }
 
-    /// Waits until [`append`](Self::append) may find room again.
-    pub(crate) async fn room(&self) {
-        let notified = self.room.notified();
-        let full = {
-            let mut queue = lock(&self.queue);
-            let full = !queue.ended && queue.waiting() >= QUEUE_BYTES as u64;
-            queue.room_awaited |= full;
-            full
-        };
-        if full {
-            notified.await;
+    /// As [`append`](Self::append) for a call's frame, behind those who wait for room already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing was appended.
+    pub(crate) async fn append_in_line(
+        &self,
+        mut write: impl FnMut(&mut BytesMut, u64) -> Result<(), IpcError>,
+    ) -> Result<u64, Refusal> {
+        let place = InLine::behind_others(self);
+        let mut wait = place.others;
+        loop {
+            // What fills the queue may be a frame that nobody has begun to write.
+            self.flush();
+            if wait {
+                self.turn().await;
+            }
+            match self.append(Class::InLine, &mut write) {
+                Err(Refusal::Full) => wait = true,
+                other => return other,
+            }
         }
+    }
+
+    /// Waits until it is one's turn to append, as far as there is room.
+    async fn turn(&self) {
+        let mut notified = std::pin::pin!(self.room.notified());
+        notified.as_mut().enable();
+        let room = {
+            let mut queue = lock(&self.queue);
+            if queue.ended {
+                return;
+            }
+            queue.sleepers += 1;
+            queue.has_room()
+        };
+        if room {
+            // Somebody was told of it already, and may be one whom nobody polls: the driver asks the next.
+            self.wake_driver();
+        }
+        notified.await;
     }
 
     /// Until the driver's next turn, small things that are flushed wait until so many are together: it has just woken
@@ -230,7 +265,9 @@ impl Writer {
             queue.held = 0;
             let claimed = queue.start();
             if !claimed && !queue.flushing {
-                return queue.driven(Flushed::Done);
+                let driven = queue.driven(Flushed::Done);
+                self.note_room(queue);
+                return driven;
             }
             (claimed, queue.flushing)
         };
@@ -328,13 +365,45 @@ impl Writer {
         Flushed::Unfinished
     }
 
-    /// Lets those go on who wait for room; it may be gone again when they look.
+    /// Tells one of those who wait that there is room. Should nobody poll that one, the driver tells the next.
     fn note_room(&self, mut queue: MutexGuard<'_, Queue>) {
-        let awaited = std::mem::take(&mut queue.room_awaited);
-        drop(queue);
-        if awaited {
+        if queue.ended {
+            drop(queue);
             self.room.notify_waiters();
+            return;
         }
+        if !queue.has_room() || queue.sleepers == 0 {
+            return;
+        }
+        queue.sleepers -= 1;
+        if queue.sleepers > 0
+            && let Some(driver) = &queue.driver
+        {
+            driver.wake_by_ref();
+        }
+        drop(queue);
+        self.room.notify_one();
+    }
+}
+
+/// A place among those who wait to append a call's frame.
+struct InLine<'a> {
+    writer: &'a Writer,
+    /// Somebody waited before.
+    others: bool,
+}
+
+impl<'a> InLine<'a> {
+    fn behind_others(writer: &'a Writer) -> Self {
+        let mut queue = lock(&writer.queue);
+        queue.in_line += 1;
+        Self { writer, others: queue.in_line > 1 }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        lock(&self.writer.queue).in_line -= 1;
     }
 }
 
@@ -351,6 +420,10 @@ impl Queue {
 
     const fn waiting(&self) -> u64 {
         self.appended - self.written
+    }
+
+    const fn has_room(&self) -> bool {
+        self.waiting() < QUEUE_BYTES as u64
     }
 
     /// Claims the writing, if there is something to write and nobody does.
