@@ -11,8 +11,8 @@
 //!
 //! # Features
 //!
-//! - `macros` (on by default): [`ipc_service`]. A program whose services are all in `.proto` files compiles far fewer crates
-//!   without it: `default-features = false`.
+//! - `macros` (on by default): [`ipc_service`]. A program whose services are all in `.proto` files can leave it out with
+//!   `default-features = false`.
 //!
 //! # Where a call goes
 //!
