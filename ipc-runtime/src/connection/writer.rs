@@ -477,3 +477,49 @@ impl Sink {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    fn bytes(count: usize) -> impl FnMut(&mut BytesMut, u64) -> Result<(), IpcError> {
+        move |buffer, _| {
+            buffer.extend_from_slice(&vec![0; count]);
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_is_told_of_room_and_not_polled_keeps_nobody() {
+        let (output, mut peer) = tokio::io::duplex(1024);
+        let writer = Arc::new(Writer::new(Box::new(output)));
+        let driven = Arc::clone(&writer);
+        tokio::spawn(poll_fn(move |cx| {
+            if driven.drive(cx).flushed == Flushed::Unfinished {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        }));
+        writer.append(Class::Call, bytes(QUEUE_BYTES)).unwrap();
+        assert!(matches!(writer.append(Class::Call, bytes(1)), Err(Refusal::Full)));
+        let mut first = std::pin::pin!(writer.append_in_line(bytes(1)));
+        let polled = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await;
+        assert!(polled);
+        let second = Arc::clone(&writer);
+        let second = tokio::spawn(async move { second.append_in_line(bytes(1)).await });
+        let read = async {
+            peer.read_exact(&mut vec![0; QUEUE_BYTES]).await.unwrap();
+            second.await.unwrap().unwrap()
+        };
+        let end = tokio::time::timeout(Duration::from_secs(1), read).await;
+        assert_eq!(end, Ok(QUEUE_BYTES as u64 + 1));
+        assert_eq!(first.await.unwrap(), QUEUE_BYTES as u64 + 2);
+        assert!(writer.append(Class::Call, bytes(1)).is_ok());
+    }
+}
