@@ -188,6 +188,16 @@ impl ServerConnection {
         }
     }
 
+    /// As [`Router::is_quick`](super::router::Router::is_quick).
+    pub(super) fn is_quick(&self, route: usize) -> bool {
+        self.core.router.is_quick(route)
+    }
+
+    /// As [`Router::note_pace`](super::router::Router::note_pace).
+    pub(super) fn note_pace(&self, route: usize, paused_after: Duration) {
+        self.core.router.note_pace(route, paused_after);
+    }
+
     /// The path of one of the router's methods.
     pub(super) fn path(&self, route: usize) -> Arc<str> {
         self.core.router.path(route)

@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::calls::ServerConnection;
 use super::reply::{Reply, Streamed};
-use super::runners::{self, Runners};
+use super::runners;
 use super::task::Answering;
 use super::work::{Answer, Begin, Ended, Handling, Work};
 use crate::background;
@@ -170,8 +170,8 @@ impl Slot {
         Incoming { connection, id: self.id, state, inbox: Inbox::default() }
     }
 
-    pub(super) fn runners(&self) -> &Arc<Runners> {
-        &self.connection.runners
+    pub(super) const fn connection(&self) -> &Arc<ServerConnection> {
+        &self.connection
     }
 
     /// The path of a method.

@@ -82,7 +82,7 @@ pub(super) fn run(call: Answering) {
         place.give(|next| next.call = Some(call));
     } else {
         let runners = Arc::clone(runners);
-        tokio::spawn(Runner { call, waits: false, place: None, runners });
+        tokio::spawn(Runner { call, waits: false, handed_over: false, place: None, runners });
     }
 }
 
@@ -90,6 +90,8 @@ pub(super) fn run(call: Answering) {
 struct Runner {
     call: Answering,
     waits: bool,
+    /// Another worker has been woken, where the handler may compute for long.
+    handed_over: bool,
     /// Made when it first waits.
     place: Option<Arc<Place>>,
     runners: Arc<Runners>,
@@ -123,6 +125,13 @@ impl Future for Runner {
                 drop(next);
                 self.call = call;
                 self.waits = false;
+                self.handed_over = false;
+            }
+            if !std::mem::replace(&mut self.handed_over, true) && !self.call.is_quick() {
+                // A task that goes to the back of its worker's queue wakes another worker, if one sleeps. Tokio would
+                // not: the sockets are looked at by a worker that sleeps, and all would wait while the handler computes.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if Pin::new(&mut self.call).poll(cx).is_pending() {
                 return Poll::Pending;

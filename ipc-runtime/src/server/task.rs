@@ -24,6 +24,8 @@ use crate::status::Status;
 
 /// The work. What it has is taken out as it goes; it is over when there is nothing left.
 pub(super) struct Answering {
+    /// Which of the router's methods it is.
+    route: usize,
     job: Option<Job>,
     /// Until the handler is begun.
     new: Option<New>,
@@ -72,13 +74,19 @@ impl fmt::Debug for Answering {
 impl Answering {
     pub(super) fn new(call: ServerCall, shape: Shape, handler: Pin<Box<dyn Work>>) -> Self {
         let ServerCall { slot, message, metadata, around } = call;
+        let route = around.route;
         let new = New { message, metadata, around };
-        Self { job: Some(Job { slot, shape, handler }), new: Some(new), rest: None }
+        Self { route, job: Some(Job { slot, shape, handler }), new: Some(new), rest: None }
     }
 
     /// The tasks of the call's connection.
     pub(super) fn runners(&self) -> Option<&Arc<Runners>> {
-        self.job.as_ref().map(|job| job.slot.runners())
+        self.job.as_ref().map(|job| &job.slot.connection().runners)
+    }
+
+    /// Whether the handler is known not to compute for long.
+    pub(super) fn is_quick(&self) -> bool {
+        self.job.as_ref().is_none_or(|job| job.slot.connection().is_quick(self.route))
     }
 
     /// Goes on otherwise.
@@ -122,7 +130,10 @@ impl Future for Answering {
                 self.begin(job, new);
                 return self.poll(cx);
             }
-            match job.poll(cx) {
+            let began = Instant::now();
+            let polled = job.poll(cx);
+            job.slot.connection().note_pace(self.route, began.elapsed());
+            match polled {
                 Poll::Ready(outcome) => self.close(job, outcome),
                 Poll::Pending => {
                     self.job = Some(job);
