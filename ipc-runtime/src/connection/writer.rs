@@ -65,7 +65,7 @@ struct Queue {
     appended: u64,
     written: u64,
     replies: usize,
-    /// Somebody writes, or the driver will go on when the socket is writable.
+    /// Somebody writes, or the driver will go on when the socket is writable. Always set while the sink holds bytes.
     flushing: bool,
     /// The driver has woken several tasks and flushes when they have had their turn, or when so many of their frames have
     /// come together; 0 where nothing is held back.
@@ -355,6 +355,8 @@ impl Writer {
             if done {
                 queue.flushing = false;
             } else {
+                // This writer may have taken the sink after the one that had claimed the writing was done.
+                queue.flushing = true;
                 sink.refill(&mut queue);
             }
             self.note_room(queue);
@@ -521,5 +523,25 @@ mod tests {
         assert_eq!(end, Ok(QUEUE_BYTES as u64 + 1));
         assert_eq!(first.await.unwrap(), QUEUE_BYTES as u64 + 2);
         assert!(writer.append(Class::Call, bytes(1)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_driver_goes_on_with_what_a_late_writer_took_up() {
+        let (output, mut peer) = tokio::io::duplex(10);
+        let writer = Writer::new(Box::new(output));
+        poll_fn(|cx| Poll::Ready(writer.drive(cx))).await;
+        writer.append(Class::Call, bytes(30)).unwrap();
+        // The driver takes the sink because somebody writes, and gets it when that writer is done: nobody has claimed
+        // the writing of what was appended since.
+        let late = poll_fn(|cx| Poll::Ready(writer.write(&mut lock(&writer.sink), cx))).await;
+        assert_eq!(late, Flushed::Blocked);
+        let driven = poll_fn(|cx| {
+            writer.drive(cx);
+            if writer.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let mut read = [0; 30];
+        let done = async { tokio::join!(driven, peer.read_exact(&mut read)) };
+        let done = tokio::time::timeout(Duration::from_secs(1), done).await;
+        assert_eq!(done.unwrap().1.unwrap(), 30);
     }
 }
