@@ -98,11 +98,11 @@ impl Connection {
         }
     }
 
-    pub(crate) fn queue_go_away(&self, last_call_id: u64, status: &Status) {
-        let written = self
-            .writer
-            .append(Class::Control, |buffer, _| self.encoder.put_go_away(buffer, last_call_id, status, 0));
-        if let Err(Refusal::Frame(error)) = written {
+    /// Appends the frame after which nothing more is said.
+    pub(crate) fn queue_last_go_away(&self, last_call_id: u64, status: &Status) {
+        let last =
+            self.writer.append_last(|buffer| self.encoder.put_go_away(buffer, last_call_id, status, 0));
+        if let Err(error) = last {
             tracing::error!(%error, "GoAway not sent");
         }
     }

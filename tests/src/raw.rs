@@ -162,8 +162,14 @@ impl RawPeer {
 
     /// Waits for the other side to let go of the stream, whatever it still says.
     pub async fn is_let_go(&mut self) {
+        self.rest().await;
+    }
+
+    /// How many bytes come before the other side lets go of the stream, those included that have come already.
+    pub async fn rest(&mut self) -> usize {
         let mut rest = Vec::new();
         _ = soon("the end", self.stream.read_to_end(&mut rest)).await;
+        self.input.len() + rest.len()
     }
 
     /// The next frame is a `GoAway` of this code, and the stream ends after it.

@@ -61,8 +61,9 @@ impl Table {
 #[derive(Debug)]
 struct Entry {
     state: Arc<CallState>,
-    /// Where its `Open` ends in the stream: once that much is written, the server can have seen it.
-    open_end: u64,
+    /// Where its `Open` begins in the stream: once more than that was handed to the transport, the server can have seen
+    /// the call.
+    open_at: u64,
     answer_begun: bool,
     /// The server has been told that nobody waits for the call.
     cancelled: bool,
@@ -208,15 +209,13 @@ impl ClientConnection {
             return Ok(Err(OpenError::Closed));
         }
         let id = table.last_opened + 1;
-        let before = buffer.len();
         let open = OpenParts { method: head.method, timeout_us, metadata: head.metadata, message };
         self.connection.encoder.put_open(buffer, id, &open)?;
         table.last_opened = id;
         let state = Arc::new(self.connection.call_state(head.deadline));
-        let open_end = offset + (buffer.len() - before) as u64;
-        table
-            .calls
-            .insert(id, Entry { state: Arc::clone(&state), open_end, answer_begun: false, cancelled: false });
+        let entry =
+            Entry { state: Arc::clone(&state), open_at: offset, answer_begun: false, cancelled: false };
+        table.calls.insert(id, entry);
         let sooner = self.connection.alarm.set(head.deadline);
         Ok(Ok(Opened { call: ClientCall { connection: Arc::clone(self), id, state }, sooner }))
     }
@@ -432,16 +431,17 @@ impl Side for ClientSide {
     }
 
     fn on_end(&mut self, cause: &Arc<IpcError>) {
-        let written = self.connection.connection.writer.written();
         let mut table = lock(&self.connection.table);
+        // From here on no Open is appended, so that none is missing from what is dropped and judged below.
         table.closed = true;
         self.connection.connection.wind_up();
         self.connection.slots.close();
         let last = table.last_accepted.unwrap_or(u64::MAX);
         let calls = std::mem::take(&mut table.calls);
         drop(table);
+        let handed = self.connection.connection.writer.drop_unsent();
         for (id, entry) in calls {
-            let sent = entry.open_end <= written && id <= last;
+            let sent = entry.open_at < handed && id <= last;
             let begun = entry.answer_begun;
             entry.state.put_end(End::Lost(Lost { cause: Arc::clone(cause), sent, begun }));
         }
@@ -456,6 +456,84 @@ impl Drop for ClientSide {
     fn drop(&mut self) {
         if !lock(&self.connection.table).calls.is_empty() {
             self.on_end(&Arc::new(IpcError::PeerClosed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::Waker;
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWrite;
+
+    use super::*;
+    use crate::config::Crc32Variant;
+    use crate::connection::handshake::Agreed;
+
+    /// A transport that takes all it is given, and returns when it is told to.
+    struct Slow {
+        taken: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.taken.send(()).unwrap();
+            self.go_on.recv().unwrap();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    const AGREED: Agreed = Agreed {
+        variant: Crc32Variant::Ieee,
+        max_frame_bytes: 4096,
+        send_limit: 4096,
+        window: 0,
+        peer_window: 0,
+        read_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_secs(1),
+    };
+
+    fn open_one(connection: &Arc<ClientConnection>) -> ClientCall {
+        let head = Head { method: "/test.Echo/Unary", metadata: &Metadata::new(), deadline: None };
+        connection.try_open(&head, Some(&String::new())).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_as_sent_while_its_write_has_not_returned() {
+        let (taken, was_taken) = channel();
+        let (may_go_on, go_on) = channel();
+        let shared = Arc::new(Connection::new(Box::new(Slow { taken, go_on }), &AGREED));
+        let hello = Hello { max_concurrent_calls: 1, ..Hello::default() };
+        let connection = Arc::new(ClientConnection::new(Arc::clone(&shared), PeerInfo::default(), &hello));
+        // Only then do callers write by themselves.
+        _ = shared.writer.drive(&mut Context::from_waker(Waker::noop()));
+        let caller = Arc::clone(&connection);
+        let caller = thread::spawn(move || open_one(&caller));
+        was_taken.recv().unwrap();
+        // The server has read the request and closed, and the driver sees that first.
+        let mut side = ClientSide::new(Arc::clone(&connection), Weak::new());
+        let driver = thread::spawn(move || side.on_end(&Arc::new(IpcError::PeerClosed)));
+        assert!(connection.slots.acquire().await.is_err(), "the end has begun");
+        may_go_on.send(()).unwrap();
+        driver.join().unwrap();
+        let call = caller.join().unwrap();
+        match call.poll_next(&mut Context::from_waker(Waker::noop()), &mut Inbox::default()) {
+            Poll::Ready(Next::End(End::Lost(lost))) => assert!(lost.sent),
+            other => panic!("a lost call, not {other:?}"),
         }
     }
 }

@@ -151,7 +151,7 @@ impl<S: Side> Driver<S> {
         tracing::debug!(cause = %ending.cause, go_away = ?ending.go_away, "connection ends");
         self.side.on_end(&Arc::new(ending.cause));
         if let Some(status) = ending.go_away {
-            self.connection.queue_go_away(self.side.last_call_id(), &status);
+            self.connection.queue_last_go_away(self.side.last_call_id(), &status);
         }
         self.connection.writer.end();
         // The side stops counting this connection before its stream is ended.

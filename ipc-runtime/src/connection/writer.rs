@@ -61,7 +61,7 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 struct Queue {
     buffer: BytesMut,
-    /// Bytes ever appended, and how many of them the operating system has taken.
+    /// Bytes ever appended, and how many of them the transport has taken.
     appended: u64,
     written: u64,
     replies: usize,
@@ -73,6 +73,8 @@ struct Queue {
     /// Frames in the buffer.
     frames: usize,
     ended: bool,
+    /// The stream ends inside a frame, or can't be written to: nothing can follow what was written.
+    broken: bool,
     failure: Option<io::Error>,
     /// The driver's, once it has been polled.
     driver: Option<Waker>,
@@ -85,8 +87,11 @@ struct Sink {
     io: BoxedWrite,
     out: BytesMut,
     replies_in_out: usize,
-    /// Bytes the operating system has taken and the queue does not know of yet.
-    progress: u64,
+    /// Some bytes of what `out` held have been taken.
+    begun: bool,
+    /// Bytes of the stream that were handed to the transport. They are counted before each write; what the transport
+    /// then reports as not taken is taken back.
+    handed: u64,
 }
 
 pub(crate) struct Writer {
@@ -112,7 +117,7 @@ pub(crate) enum Flushed {
 #[derive(Debug)]
 pub(crate) struct Driven {
     pub(crate) flushed: Flushed,
-    /// As [`Writer::written`].
+    /// How many bytes of the stream the transport has taken; the measure of progress.
     pub(crate) written: u64,
     /// Why writing failed; said once.
     pub(crate) failure: Option<io::Error>,
@@ -129,12 +134,13 @@ impl Writer {
             held: 0,
             frames: 0,
             ended: false,
+            broken: false,
             failure: None,
             driver: None,
             in_line: 0,
             sleepers: 0,
         };
-        let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0, progress: 0 };
+        let sink = Sink { io, out: BytesMut::new(), replies_in_out: 0, begun: false, handed: 0 };
         Self {
             queue: Mutex::new(queue),
             sink: Mutex::new(sink),
@@ -295,12 +301,6 @@ impl Writer {
         }
     }
 
-    /// How many bytes of the stream the operating system has taken; the measure of progress, and of whether
-    /// a frame can have been seen.
-    pub(crate) fn written(&self) -> u64 {
-        lock(&self.queue).written
-    }
-
     /// Whether so many replies wait that reading must stop.
     pub(crate) fn is_reply_bound(&self) -> bool {
         lock(&self.queue).replies > MAX_REPLIES
@@ -309,6 +309,45 @@ impl Writer {
     /// Whether everything appended has been written.
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.queue).waiting() == 0
+    }
+
+    /// Drops all that the transport was not handed, and accepts nothing more except the [last
+    /// frame](Self::append_last). Returns how many bytes of the stream the transport was handed; a frame that begins
+    /// there or later is never written.
+    pub(crate) fn drop_unsent(&self) -> u64 {
+        // Waits for a write that is going on: what it has taken is known when it returns.
+        let mut sink = lock(&self.sink);
+        let mut queue = lock(&self.queue);
+        queue.broken |= sink.begun && !sink.out.is_empty();
+        queue.drop_frames();
+        queue.written = sink.handed;
+        queue.appended = sink.handed;
+        sink.drop_frames();
+        let handed = sink.handed;
+        drop(queue);
+        self.room.notify_waiters();
+        handed
+    }
+
+    /// Appends the last frame of a connection, unless nothing can follow what was written.
+    ///
+    /// # Errors
+    ///
+    /// The frame itself is bad; nothing of it was appended.
+    pub(crate) fn append_last(
+        &self,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), IpcError>,
+    ) -> Result<(), IpcError> {
+        let mut queue = lock(&self.queue);
+        if queue.broken {
+            return Ok(());
+        }
+        queue.ended = true;
+        let before = queue.buffer.len();
+        write(&mut queue.buffer)?;
+        queue.appended += (queue.buffer.len() - before) as u64;
+        queue.frames += 1;
+        Ok(())
     }
 
     /// From here on nothing more is accepted; what was appended is still written.
@@ -332,12 +371,11 @@ impl Writer {
         for _ in 0..MAX_ROUNDS {
             let polled = sink.poll_write(cx);
             let mut queue = lock(&self.queue);
-            queue.written += std::mem::take(&mut sink.progress);
+            queue.written = sink.handed;
             match polled {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
-                    sink.out = BytesMut::new();
-                    sink.replies_in_out = 0;
+                    sink.drop_frames();
                     queue.fail(error);
                     self.note_room(queue);
                     self.wake_driver();
@@ -442,6 +480,12 @@ impl Queue {
 
     fn fail(&mut self, error: io::Error) {
         self.failure = Some(error);
+        self.broken = true;
+        self.drop_frames();
+    }
+
+    /// Drops what waits, and accepts nothing more.
+    fn drop_frames(&mut self) {
         self.buffer = BytesMut::new();
         self.frames = 0;
         self.replies = 0;
@@ -453,19 +497,30 @@ impl Queue {
 impl Sink {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
-            if written == 0 {
+            let before = self.handed;
+            self.handed += self.out.len() as u64;
+            let polled = Pin::new(&mut self.io).poll_write(cx, &self.out);
+            let taken = if let Poll::Ready(Ok(taken)) = &polled { *taken } else { 0 };
+            self.handed = before + taken as u64;
+            ready!(polled)?;
+            if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.out.advance(written);
-            self.progress += written as u64;
+            self.out.advance(taken);
+            self.begun = true;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn drop_frames(&mut self) {
+        self.out = BytesMut::new();
+        self.replies_in_out = 0;
     }
 
     /// Takes all that waits. The two buffers swap, so that in steady state neither is allocated again.
     fn refill(&mut self, queue: &mut Queue) {
         self.out.clear();
+        self.begun = false;
         if self.out.capacity() > KEPT_BYTES {
             self.out = BytesMut::new();
         }
@@ -543,5 +598,30 @@ mod tests {
         let done = async { tokio::join!(driven, peer.read_exact(&mut read)) };
         let done = tokio::time::timeout(Duration::from_secs(1), done).await;
         assert_eq!(done.unwrap().1.unwrap(), 30);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_handed_over_is_dropped_and_the_last_frame_follows_whole_frames_only() {
+        for (room, handed, rest) in [(10_usize, 10_usize, 0), (30, 30, 5), (0, 0, 5)] {
+            let (output, mut peer) = tokio::io::duplex(64);
+            let writer = Writer::new(Box::new(output));
+            let before = 64 - room;
+            // What the peer has not read leaves this much room.
+            writer.append(Class::Call, bytes(before)).unwrap();
+            poll_fn(|cx| Poll::Ready(writer.drive(cx))).await;
+            writer.append(Class::Call, bytes(30)).unwrap();
+            poll_fn(|cx| Poll::Ready(writer.drive(cx))).await;
+            writer.append(Class::Call, bytes(7)).unwrap();
+            assert_eq!(writer.drop_unsent(), (before + handed) as u64);
+            assert!(matches!(writer.append(Class::Control, bytes(1)), Err(Refusal::Ended)));
+            writer.append_last(|buffer| bytes(5)(buffer, 0)).unwrap();
+            peer.read_exact(&mut vec![0; before + handed]).await.unwrap();
+            poll_fn(|cx| Poll::Ready(writer.drive(cx))).await;
+            assert!(writer.is_empty());
+            writer.close();
+            let mut last = Vec::new();
+            peer.read_to_end(&mut last).await.unwrap();
+            assert_eq!(last.len(), rest);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Section 9: what a call that fails says of its request, and when it is sent again.
 
 use ipc_runtime::{Code, Request};
-use ipc_tests::clock::Clock;
+use ipc_tests::clock::{Clock, settle};
 use ipc_tests::feed::Feed;
 use ipc_tests::probe::{Note, ProbeClient, Sizes, Total, note};
 use ipc_tests::raw::RawPeer;
@@ -29,15 +29,68 @@ async fn answers(raw: &mut RawPeer, id: u64) {
     raw.send(id, wire::answer(note(4))).await;
 }
 
+/// A call of `Echo`, or of one of its twins with some idempotency, with a request that no socket holds at once.
+fn large(played: &Played, method: usize) -> Call {
+    played.call(async move |client: ProbeClient| match method {
+        0 => client.echo(patient(900_000)).await,
+        1 => client.echo_again(patient(900_000)).await,
+        _ => client.echo_freely(patient(900_000)).await,
+    })
+}
+
 #[tokio::test]
-async fn an_open_that_was_not_written_completely_is_sent_again() {
+async fn an_open_that_was_written_in_part_is_sent_again_only_where_the_schema_allows_it() {
+    for (method, repeats) in [(0, false), (1, true), (2, true)] {
+        let played = Played::start();
+        let call = large(&played, method);
+        let mut raw = played.server.greeted().await;
+        raw.read_some(1).await;
+        drop(raw);
+        if repeats {
+            answers(&mut played.server.greeted().await, 1).await;
+            done(call).await.unwrap();
+        } else {
+            failed(done(call).await, Code::Unavailable, true);
+            assert!(played.server.nobody_comes().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_of_which_no_byte_was_written_is_sent_again() {
     let played = Played::start();
-    let call = played.call(async |client: ProbeClient| client.echo(text(900_000)).await);
+    let first = large(&played, 0);
     let mut raw = played.server.greeted().await;
-    raw.read_some(1000).await;
+    raw.read_some(1).await;
+    // Waits behind the first, of which the socket takes no more.
+    let second = METHODS[0](&played);
+    settle().await;
     drop(raw);
     answers(&mut played.server.greeted().await, 1).await;
-    done(call).await.unwrap();
+    done(second).await.unwrap();
+    failed(done(first).await, Code::Unavailable, true);
+}
+
+#[tokio::test]
+async fn an_open_that_is_sent_again_is_not_written_to_the_connection_that_ended() {
+    let clock = Clock::stop();
+    let played = Played::with(
+        |config| (config.read_timeout_ms, config.write_timeout_ms) = (3000, 60_000),
+        |channel| channel.unary_timeout(std::time::Duration::from_hours(1)),
+    );
+    let first = large(&played, 0);
+    let mut raw = played.server.greeted().await;
+    raw.read_some(1).await;
+    let second = METHODS[0](&played);
+    // The server stands still for too long and goes on.
+    clock.advance(3000).await;
+    let taken = raw.rest().await;
+    assert!((1..900_000).contains(&taken), "{taken} bytes");
+    clock.advance(5000).await;
+    answers(&mut played.server.greeted().await, 1).await;
+    done(second).await.unwrap();
+    failed(done(first).await, Code::Unavailable, true);
+    assert!(played.server.nobody_comes().await);
 }
 
 #[tokio::test]
