@@ -278,12 +278,14 @@ pub(crate) struct ClientSide {
     answered: Arc<AtomicBool>,
     retry_after_ms: u32,
     graceful: bool,
+    /// The connection's end has been judged and told.
+    ended: bool,
 }
 
 impl ClientSide {
     pub(crate) fn new(connection: Arc<ClientConnection>, channel: Weak<Shared>) -> Self {
         let answered = channel.upgrade().map(|channel| Arc::clone(&channel.answered)).unwrap_or_default();
-        Self { connection, channel, answered, retry_after_ms: 0, graceful: false }
+        Self { connection, channel, answered, retry_after_ms: 0, graceful: false, ended: false }
     }
 
     /// Takes a call that has ended off the table and gives its slot back; `None` if it was over before.
@@ -431,6 +433,7 @@ impl Side for ClientSide {
     }
 
     fn on_end(&mut self, cause: &Arc<IpcError>) {
+        self.ended = true;
         let mut table = lock(&self.connection.table);
         // From here on no Open is appended, so that none is missing from what is dropped and judged below.
         table.closed = true;
@@ -452,11 +455,16 @@ impl Side for ClientSide {
 }
 
 impl Drop for ClientSide {
-    /// The runtime that drove the connection is gone: calls must not wait for ever.
+    /// The runtime that drove the connection is gone: calls must not wait for ever, and the channel must not take the
+    /// connection for a live one.
     fn drop(&mut self) {
-        if !lock(&self.connection.table).calls.is_empty() {
-            self.on_end(&Arc::new(IpcError::PeerClosed));
+        if self.ended {
+            return;
         }
+        // The server is well: the next connection need not wait.
+        self.graceful = true;
+        self.on_end(&Arc::new(IpcError::PeerClosed));
+        self.connection.connection.writer.close();
     }
 }
 

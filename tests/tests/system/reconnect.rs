@@ -1,10 +1,10 @@
 //! Sections 7 and 9: clients that wait for their server, and find it again.
 
-use ipc_runtime::{Channel, Code, Request, Server};
+use ipc_runtime::{Channel, ChannelState, Code, Request, Server};
 use ipc_tests::clock::{Clock, settle};
 use ipc_tests::probe::{Controls, Handlers, ProbeClient, ProbeServer, note};
-use ipc_tests::raw::RawServer;
-use ipc_tests::setup::{Played, done, failed, ms, place, text};
+use ipc_tests::raw::{RawServer, soon};
+use ipc_tests::setup::{Played, Real, done, failed, ms, place, text};
 use ipc_tests::wire::{self, code};
 
 async fn serve(config: &ipc_runtime::IpcConfig) -> tokio::task::JoinHandle<()> {
@@ -168,4 +168,17 @@ async fn calls_on_one_channel_share_one_connection() {
     for call in calls {
         done(call).await.unwrap();
     }
+}
+
+#[test]
+fn a_channel_outlives_the_runtime_that_it_was_idle_on() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let real = servers.block_on(Real::start());
+    let channel = Channel::new(&real.config).unwrap();
+    for _ in 0..3 {
+        let client = ProbeClient::new(channel.clone());
+        runtime().block_on(async { soon("an answer", client.echo(text(4))).await.unwrap() });
+    }
+    assert_eq!(channel.state(), ChannelState::Idle);
 }
