@@ -103,7 +103,7 @@ async fn main() {{
 TOKIO = 'tokio = { version = "1", features = ["rt-multi-thread", "macros", "io-util"] }'
 PROGRAMS = {
     "ipc": (ipc, f"""[dependencies]
-ipc-runtime = {{ path = "{HERE.parent}/ipc-runtime" }}
+ipc-runtime = {{ package = "typed-ipc-runtime", path = "{HERE.parent}/ipc-runtime" }}
 {TOKIO}
 tokio-stream = "0.1"
 [build-dependencies]

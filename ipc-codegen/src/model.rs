@@ -25,7 +25,7 @@ pub struct Service {
     pub wire_name: String,
     /// Equal for equal schemas; 0 where the schema isn't known.
     pub fingerprint: u64,
-    /// Where generated code finds `ipc-runtime`.
+    /// Where generated code finds `typed-ipc-runtime`.
     pub runtime: Path,
     /// The trait's name; diagnostics point at its span.
     pub ident: Ident,

@@ -1,7 +1,7 @@
 //! The `#[ipc_service]` attribute: the stubs that `ipc-codegen` makes from a `.proto` file, made from a trait.
 //!
-//! Use it through `ipc-runtime`, which exports it. Owns the attribute's documentation and its way in and out of the
-//! compiler; a trait is read in `parse`, the attribute's options in `args`, and what is made of them is decided by
+//! Use it through `typed-ipc-runtime`, which exports it. Owns the attribute's documentation and its way in and out of
+//! the compiler; a trait is read in `parse`, the attribute's options in `args`, and what is made of them is decided by
 //! `ipc-codegen`, for both front ends alike.
 
 mod args;
@@ -49,7 +49,7 @@ use proc_macro2::TokenStream;
 /// - `name = "Greeter"`: the service's name on the wire, if not the trait's.
 /// - `fingerprint = 0x…`: which schema this is, for clients and servers to notice that they were built from different
 ///   ones. A trait doesn't show what its messages are made of, so it's not computed; the stubs of a `.proto` file have it.
-/// - `crate = "my_sdk::ipc_runtime"`: where `ipc-runtime` is, if a dependency renames it or a library exports it.
+/// - `crate = "my_sdk::ipc_runtime"`: where `typed-ipc-runtime` is, if a dependency renames it or a library exports it.
 /// - `client = false`, `server = false`: makes no client, no server.
 ///
 /// # Options of methods

@@ -13,7 +13,9 @@ pub mod setup;
 pub mod vectors;
 pub mod wire;
 
-/// The code in the project's README, compiled and run as tests.
+/// The code in the project's README and those of its packages, compiled and run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../ipc-codegen/README.md")]
+#[doc = include_str!("../../ipc-runtime/README.md")]
 struct Readme;

@@ -56,11 +56,11 @@ pub fn current_user() -> String {
 
 /// The users that this machine knows by name, where they can be listed.
 ///
-/// On Windows sysinfo 0.40 reads through a null pointer where the system lists none; a process's
+/// On Windows sysinfo 0.38 reads through a null pointer where the system lists none; a process's
 /// user is its security identifier there.
 #[must_use]
 pub fn users() -> Option<sysinfo::Users> {
-    if cfg!(unix) { sysinfo::Users::new_with_refreshed_list().ok() } else { None }
+    cfg!(unix).then(sysinfo::Users::new_with_refreshed_list)
 }
 
 /// The name and number of a Unix user.

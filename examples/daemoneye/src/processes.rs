@@ -48,8 +48,8 @@ struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     /// The platform gives no access to its process list.
-    #[error("this system's process list can't be read: {0}; is /proc mounted and readable?")]
-    Unreadable(sysinfo::Error),
+    #[error("this system's process list can't be read; is /proc mounted and readable?")]
+    Unreadable,
     /// The look itself ended early.
     #[error("reading the processes was interrupted: {0}; ask again")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -67,13 +67,17 @@ impl ProcessTable {
 
     pub(crate) fn with_max_age(max_age: Duration) -> Result<Self, CollectError> {
         let mut state = State {
-            system: System::new().map_err(CollectError::Unreadable)?,
+            system: System::new(),
             users: platform::users(),
             latest: Arc::new([]),
             taken: Instant::now(),
             max_age,
         };
         state.look();
+        // This program is a process itself, so a list without any was not read.
+        if state.system.processes().is_empty() {
+            return Err(CollectError::Unreadable);
+        }
         Ok(Self { state: Arc::new(Mutex::new(state)) })
     }
 
@@ -168,7 +172,9 @@ fn command_line(arguments: &[OsString]) -> Vec<String> {
     for argument in arguments {
         let mut argument = argument.to_string_lossy().into_owned();
         if argument.len() > room {
-            argument.truncate(argument.floor_char_boundary(room));
+            // `str::floor_char_boundary` does this from Rust 1.91 on. Byte 0 is always a boundary.
+            let boundary = (0..=room).rev().find(|&at| argument.is_char_boundary(at));
+            argument.truncate(boundary.unwrap_or(0));
             kept.push(argument);
             break;
         }
@@ -200,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn callers_at_the_same_time_share_one_look() {
-        let table = ProcessTable::with_max_age(Duration::from_hours(1)).unwrap();
+        let table = ProcessTable::with_max_age(Duration::from_secs(3600)).unwrap();
         let (one, other) = tokio::join!(table.snapshot(), table.snapshot());
         assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
 

@@ -168,7 +168,7 @@ mod tests {
 
     /// A client of a monitor whose frames are as small as they may be, over memory.
     fn monitor() -> (ProcessMonitorClient, ProcessTable, watch::Sender<()>) {
-        let table = ProcessTable::with_max_age(Duration::from_hours(1)).unwrap();
+        let table = ProcessTable::with_max_age(Duration::from_secs(3600)).unwrap();
         let config = IpcConfig { max_frame_bytes: 4096, ..Default::default() };
         let (running, stopping) = watch::channel(());
         let monitor = ProcessMonitorServer::new(Monitor::new(table.clone(), &config, stopping));
@@ -180,7 +180,7 @@ mod tests {
     async fn all_pages_together_are_all_processes() {
         let (client, table, _running) = monitor();
         let processes =
-            all_processes(&client, ProcessFilter::default(), Duration::from_mins(1)).await.unwrap();
+            all_processes(&client, ProcessFilter::default(), Duration::from_secs(60)).await.unwrap();
         assert_eq!(processes[..], table.snapshot().await.unwrap()[..]);
 
         let health = client.get_health(GetHealthRequest {}).await.unwrap().into_inner();

@@ -243,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_result_above_the_limit_is_refused_and_one_at_it_is_not() {
-        let table = ProcessTable::with_max_age(Duration::from_hours(1)).unwrap();
+        let table = ProcessTable::with_max_age(Duration::from_secs(3600)).unwrap();
         let full = Tasks::new(table.clone(), usize::MAX).execute(task(TaskType::EnumerateProcesses)).await;
         // `success` is not set yet when the limit is checked.
         let bytes = DetectionResult { success: false, ..full.clone() }.encoded_len();

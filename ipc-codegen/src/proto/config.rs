@@ -80,7 +80,7 @@ impl Config {
         self
     }
 
-    /// Finds `ipc-runtime` at another path than `::ipc_runtime`: `::runtime` where a dependency is called that,
+    /// Finds `typed-ipc-runtime` at another path than `::ipc_runtime`: `::runtime` where a dependency is called that,
     /// `::my_sdk::ipc_runtime` where a library exports it. Messages then find prost there as well.
     #[must_use]
     pub fn runtime_path(mut self, path: impl AsRef<str>) -> Self {

@@ -13,7 +13,7 @@ use crate::model::Parts;
 /// What to generate, and how.
 pub(super) struct Options {
     pub(super) parts: Parts,
-    /// Where `ipc-runtime` is found.
+    /// Where `typed-ipc-runtime` is found.
     pub(super) runtime: Path,
     pub(super) default_stubs: bool,
     pub(super) trait_attributes: PathMap<Vec<Attribute>>,

@@ -130,6 +130,6 @@ fn timed_out(words: String) -> Ending {
 
 /// An instant that far ahead; a duration beyond the clock is as good as a year.
 pub(crate) fn later(instant: Instant, duration: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_hours(365 * 24);
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     instant.checked_add(duration).unwrap_or(instant + YEAR)
 }

@@ -189,7 +189,9 @@ impl Encoder {
         // The message adds its own key and length, and its bytes may lengthen three lengths around it.
         let room = self.limit.saturating_sub(rest + 16);
         if message.len() > room {
-            message.truncate(message.floor_char_boundary(room));
+            // `str::floor_char_boundary` does this from Rust 1.91 on. Byte 0 is always a boundary.
+            let boundary = (0..=room).rev().find(|&at| message.is_char_boundary(at));
+            message.truncate(boundary.unwrap_or(0));
         }
     }
 

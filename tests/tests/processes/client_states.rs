@@ -179,7 +179,7 @@ async fn connect_or_wait_gets_a_server_that_starts_later() {
     let (config, _directory) = place();
     let waiting = tokio::spawn({
         let config = config.clone();
-        async move { Channel::connect_or_wait(&config, Duration::from_mins(1)).await }
+        async move { Channel::connect_or_wait(&config, Duration::from_secs(60)).await }
     });
     settle().await;
     assert!(!waiting.is_finished());
@@ -223,7 +223,7 @@ async fn endpoints_are_tried_in_the_order_of_preference() {
 
     // Whichever is there, the first of them is taken, for each new connection.
     let served_by = async |expected: &Actor| {
-        channel.wait_until_ready(Duration::from_mins(1)).await.expect("a server");
+        channel.wait_until_ready(Duration::from_secs(60)).await.expect("a server");
         let actor = ActorClient::new(channel.clone());
         actor.who_am_i(Nothing {}).await.expect("an answer");
         assert_eq!(channel.peer_info().and_then(|peer| peer.pid), Some(expected.pid));
@@ -337,7 +337,7 @@ async fn keepalive_finds_a_server_that_has_stopped_without_a_word() {
     let mut watch = Watch::new(&channel);
     let ready = tokio::spawn({
         let channel = channel.clone();
-        async move { channel.wait_until_ready(Duration::from_mins(1)).await }
+        async move { channel.wait_until_ready(Duration::from_secs(60)).await }
     });
     let mut peer = played.server.greeted().await;
     done(ready).await.expect("a connection");

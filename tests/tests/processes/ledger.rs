@@ -68,7 +68,7 @@ impl Lane {
             let record = self.call(turn % 2 == 0, turn % 4 < 2, turn * 7919 % 2000).await;
             if record.error.is_some() {
                 // Failing fast again and again would show nothing new.
-                let ready = self.channel.wait_until_ready(Duration::from_mins(1));
+                let ready = self.channel.wait_until_ready(Duration::from_secs(60));
                 soon("the next server", ready).await.expect("a connection");
             }
         }

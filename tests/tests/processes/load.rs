@@ -250,7 +250,7 @@ async fn refused_clients_are_told_to_come_back_and_do() {
     );
     assert_eq!((error.code(), error.request_sent()), (Code::ResourceExhausted, false));
     let waiting = channel.clone();
-    let waiting = tokio::spawn(async move { waiting.wait_until_ready(Duration::from_mins(1)).await });
+    let waiting = tokio::spawn(async move { waiting.wait_until_ready(Duration::from_secs(60)).await });
     for state in [ChannelState::Connecting, ChannelState::BackingOff] {
         assert_eq!(soon("a state", states.next()).await, Some(state));
     }

@@ -186,6 +186,6 @@ async fn a_client_refuses_a_server_of_another_user_and_says_nothing_to_it() {
     imposter.says("0").await;
     // Waiting would not help.
     let error =
-        Channel::connect_or_wait(&config, std::time::Duration::from_mins(1)).await.expect_err("a refusal");
+        Channel::connect_or_wait(&config, std::time::Duration::from_secs(60)).await.expect_err("a refusal");
     assert!(error.to_string().contains(&format!("runs as user {STRANGER}")), "{error}");
 }

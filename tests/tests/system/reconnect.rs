@@ -126,7 +126,7 @@ async fn the_backoff_starts_over_when_a_call_has_been_answered_or_a_connection_h
     for lasts in [false, true] {
         let played = Played::with(
             |_| {},
-            |channel| channel.wait_for_ready(true).unary_timeout(std::time::Duration::from_hours(1)),
+            |channel| channel.wait_for_ready(true).unary_timeout(std::time::Duration::from_secs(3600)),
         );
         let call = played.echo();
         // Enough failures for the next wait to be far above 60 ms.

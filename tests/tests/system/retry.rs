@@ -340,7 +340,7 @@ async fn other_refusals_are_waited_out_for_as_long_as_the_server_asks() {
     let rows = [(code::RESOURCE_EXHAUSTED, 2000, 2000), (code::UNAVAILABLE, u32::MAX, 60_000)];
     for (code, retry_after_ms, wait) in rows {
         let played =
-            Played::with(|_| {}, |channel| channel.unary_timeout(std::time::Duration::from_hours(1)));
+            Played::with(|_| {}, |channel| channel.unary_timeout(std::time::Duration::from_secs(3600)));
         let call = METHODS[0](&played);
         let mut raw = played.server.accept().await;
         raw.hello().await;

@@ -27,7 +27,7 @@ async fn what_is_left_travels_in_microseconds_rounded_up() {
         (Duration::from_micros(1), 1),
         (Duration::from_nanos(1001), 2),
         (ms(1), 1000),
-        (Duration::from_hours(1), 3_600_000_000),
+        (Duration::from_secs(3600), 3_600_000_000),
     ] {
         assert_eq!(timeout_us(note().with_timeout(timeout)).await, expected);
     }

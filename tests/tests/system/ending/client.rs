@@ -11,7 +11,7 @@ use ipc_tests::wire::{self, Hello, code};
 /// A client with call 1, that has no deadline, open.
 async fn with_call_1()
 -> (Played, RawPeer, tokio::task::JoinHandle<ipc_tests::setup::Outcome<ipc_tests::probe::Note>>) {
-    let played = Played::with(|_| {}, |channel| channel.unary_timeout(std::time::Duration::from_hours(1)));
+    let played = Played::with(|_| {}, |channel| channel.unary_timeout(std::time::Duration::from_secs(3600)));
     let call = played.echo();
     let mut raw = played.server.greeted().await;
     raw.opened(1).await;

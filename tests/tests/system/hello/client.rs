@@ -132,7 +132,7 @@ async fn a_client_waits_5_seconds_for_a_hello_or_read_timeout_if_that_is_shorter
     for (read_timeout_ms, limit) in [(30_000, 5000), (2000, 2000)] {
         let played = Played::with(
             |config| config.read_timeout_ms = read_timeout_ms,
-            |channel| channel.unary_timeout(std::time::Duration::from_mins(1)),
+            |channel| channel.unary_timeout(std::time::Duration::from_secs(60)),
         );
         let call = played.echo();
         let mut raw = played.server.accept().await;
