@@ -76,7 +76,7 @@ async fn an_open_that_is_sent_again_is_not_written_to_the_connection_that_ended(
     let clock = Clock::stop();
     let played = Played::with(
         |config| (config.read_timeout_ms, config.write_timeout_ms) = (3000, 60_000),
-        |channel| channel.unary_timeout(std::time::Duration::from_hours(1)),
+        |channel| channel.unary_timeout(std::time::Duration::from_secs(3600)),
     );
     let first = large(&played, 0);
     let mut raw = played.server.greeted().await;
