@@ -1,5 +1,5 @@
-//! A way for `bench/micro` to what is private here. It is no API: the feature `bench-internals` is for this repository
-//! alone, and this changes whenever the insides do.
+//! A way for `bench/micro`, and for tests that count memory, to what is private here. It is no API: the feature
+//! `bench-internals` is for this repository alone, and this changes whenever the insides do.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -7,9 +7,11 @@ use prost::Message;
 use crate::config::Crc32Variant;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
+use crate::protocol::encode::{Encoder, OpenRest};
+use crate::protocol::envelope::{self, Inbound};
+use crate::protocol::frame::{Frame, LARGE_MESSAGE};
+use crate::protocol::growth;
 use crate::server::router::{Router, Service};
-use crate::wire::encode::{Encoder, OpenParts};
-use crate::wire::{self, hot};
 
 /// Writes whole frames; one that is above the limit is left out.
 #[derive(Debug)]
@@ -31,8 +33,10 @@ impl Envelopes {
         timeout_us: u64,
         message: &impl Message,
     ) {
-        let open = OpenParts { method, timeout_us, metadata: &Metadata::new(), message: Some(message) };
-        _ = self.0.put_open(buffer, id, &open);
+        let mut rest = BytesMut::new();
+        if self.0.put_open_rest(&mut rest, &Metadata::new(), Some((message, message.encoded_len()))).is_ok() {
+            _ = self.0.put_open(buffer, id, method, timeout_us, OpenRest::Inline(&rest));
+        }
     }
 
     /// One item of a stream.
@@ -52,14 +56,30 @@ impl Envelopes {
 /// # Errors
 ///
 /// [`IpcError::Decode`] if the bytes are no envelope.
-pub fn decode(frame: Bytes) -> Result<u64, IpcError> {
-    wire::decode(frame).map(|envelope| envelope.call_id)
+pub fn decode(frame: &Bytes) -> Result<u64, IpcError> {
+    let inbound = envelope::decode(Frame::Small(frame), &mut |_| Ok(0))?;
+    Ok(inbound.map_or(0, |inbound| inbound.id))
 }
 
-/// Whether the frame is one of those that most traffic is made of.
+/// What a connection keeps of an envelope.
+#[derive(Debug)]
+pub struct Kept(#[expect(dead_code, reason = "it is held, not read")] Inbound);
+
+/// Decodes a frame's message as a connection does; `None` where it is not an envelope or has no body.
 #[must_use]
-pub fn recognise(frame: &Bytes) -> bool {
-    hot::recognise(frame.clone()).is_ok()
+pub fn keep(message: &[u8]) -> Option<Kept> {
+    let frame = if message.len() > LARGE_MESSAGE {
+        Frame::Large(Bytes::copy_from_slice(message))
+    } else {
+        Frame::Small(message)
+    };
+    envelope::decode(frame, &mut |_| Ok(0)).ok()?.map(Kept)
+}
+
+/// What a server charges for a message before it decodes it.
+#[must_use]
+pub fn estimate(message: &[u8]) -> u64 {
+    growth::estimate(message)
 }
 
 /// The methods of a server.

@@ -7,8 +7,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint;
 use crate::error::IpcError;
+
+/// The item credit a call starts with, unless a builder says otherwise: what a channel gives, and what a server gives, who
+/// has many clients.
+pub(crate) const DEFAULT_CHANNEL_CREDIT: u64 = 1024 * 1024;
+pub(crate) const DEFAULT_SERVER_CREDIT: u64 = 256 * 1024;
+
+/// `DaemonEye`'s endpoint, the default of [`IpcConfig`].
+const DEFAULT_ENDPOINT: &str =
+    if cfg!(windows) { r"\\.\pipe\daemoneye\procmond" } else { "/var/run/daemoneye/procmond.sock" };
 
 /// The smallest `max_frame_bytes` a peer may announce; a Hello or an error's `Close` always fits.
 pub(crate) const MIN_MAX_FRAME_BYTES: usize = 4096;
@@ -45,12 +53,16 @@ pub struct IpcConfig {
     ///   a third of it, so a live peer always answers in time.
     /// - A unary call that sets no timeout of its own has this deadline.
     /// - A peer has this long to say Hello, but never more than 5 seconds.
+    /// - A call without a deadline asks a server that is full again for this long.
     pub read_timeout_ms: u64,
     /// In milliseconds, how long a write may make no progress before the connection is closed.
     /// Default: 10 000.
     pub write_timeout_ms: u64,
-    /// How many clients a server serves at once; one more is refused with `RESOURCE_EXHAUSTED`.
-    /// At least 1. Clients ignore it. Default: 16.
+    /// How many connections a server serves at once. One more is refused with `RESOURCE_EXHAUSTED`, and its client
+    /// asks again until there is a place. At least 1. Clients ignore it. Default: 16.
+    ///
+    /// Where [`allow`](crate::ServerBuilder::allow) rules admit several users, a quarter of the places is kept for
+    /// users who have none.
     pub max_connections: usize,
     /// The checksum of every frame after the Hellos. Both sides must agree. Default: IEEE.
     pub crc32_variant: Crc32Variant,
@@ -59,7 +71,7 @@ pub struct IpcConfig {
 impl Default for IpcConfig {
     fn default() -> Self {
         Self {
-            endpoint_path: endpoint::DEFAULT_ENDPOINT.to_owned(),
+            endpoint_path: DEFAULT_ENDPOINT.to_owned(),
             max_frame_bytes: 1024 * 1024,
             read_timeout_ms: 30_000,
             write_timeout_ms: 10_000,
@@ -70,34 +82,6 @@ impl Default for IpcConfig {
 }
 
 impl IpcConfig {
-    /// The defaults, with the system-wide endpoint of one of an application's servers: on Unix
-    /// `/var/run/APP/SERVER.sock`, on Windows `\\.\pipe\APP\SERVER`.
-    ///
-    /// # Errors
-    ///
-    /// [`IpcError::Io`] of kind `InvalidInput` for a name that can't be part of a path.
-    pub fn for_app(app: &str, server: &str) -> Result<Self, IpcError> {
-        Self::named(app, server, endpoint::default_path)
-    }
-
-    /// The defaults, with an endpoint for the current user alone: on Unix `APP/SERVER.sock` below
-    /// `XDG_RUNTIME_DIR`, or where that is not set below a directory named after application and user in the
-    /// temporary directory, which `bind` refuses unless it is this user's; on Windows
-    /// `\\.\pipe\APP-USER\SERVER`.
-    ///
-    /// # Errors
-    ///
-    /// As [`for_app`](Self::for_app).
-    pub fn for_user(app: &str, server: &str) -> Result<Self, IpcError> {
-        Self::named(app, server, endpoint::user_path)
-    }
-
-    fn named(app: &str, server: &str, path: fn(&str, &str) -> String) -> Result<Self, IpcError> {
-        endpoint::check_part("the application", app)?;
-        endpoint::check_part("the server", server)?;
-        Ok(Self { endpoint_path: path(app, server), ..Self::default() })
-    }
-
     /// Checks every field but the endpoint, which is checked where it is used.
     ///
     /// # Errors

@@ -18,6 +18,9 @@ pub(crate) fn within(own: Option<Instant>, inherits: bool) -> Option<Instant> {
 }
 
 /// Polls a handler's work with its deadline known to the calls it makes.
-pub(crate) fn during<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
-    INHERITED.sync_scope(deadline, work)
+pub(crate) fn during<T>(deadline: Option<Instant>, work: impl FnOnce() -> T) -> T {
+    match deadline {
+        Some(deadline) => INHERITED.sync_scope(deadline, work),
+        None => work(),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! It prepares the place and gives it back; connecting and accepting are the transport's.
 
+mod policy;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -12,12 +13,41 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-pub(crate) use self::platform::{Place, WORDS, default_path, user_path};
+pub(crate) use self::platform::{Place, WORDS};
+use self::platform::{default_path, user_path};
+pub(crate) use self::policy::{Policy, this_process};
+use crate::config::IpcConfig;
 use crate::error::IpcError;
 
-/// `DaemonEye`'s endpoint, the default of [`IpcConfig`](crate::IpcConfig).
-pub(crate) const DEFAULT_ENDPOINT: &str =
-    if cfg!(windows) { r"\\.\pipe\daemoneye\procmond" } else { "/var/run/daemoneye/procmond.sock" };
+impl IpcConfig {
+    /// The defaults, with the system-wide endpoint of one of an application's servers: on Unix
+    /// `/var/run/APP/SERVER.sock`, on Windows `\\.\pipe\APP\SERVER`.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError::Io`] of kind `InvalidInput` for a name that can't be part of a path.
+    pub fn for_app(app: &str, server: &str) -> Result<Self, IpcError> {
+        named(app, server, default_path)
+    }
+
+    /// The defaults, with an endpoint for the current user alone: on Unix `APP/SERVER.sock` below
+    /// `XDG_RUNTIME_DIR`, or where that is not set below a directory named after application and user in the
+    /// temporary directory, which `bind` refuses unless it is this user's; on Windows
+    /// `\\.\pipe\APP-USER\SERVER`.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_app`](Self::for_app).
+    pub fn for_user(app: &str, server: &str) -> Result<Self, IpcError> {
+        named(app, server, user_path)
+    }
+}
+
+fn named(app: &str, server: &str, path: fn(&str, &str) -> String) -> Result<IpcConfig, IpcError> {
+    check_part("the application", app)?;
+    check_part("the server", server)?;
+    Ok(IpcConfig { endpoint_path: path(app, server), ..IpcConfig::default() })
+}
 
 /// Whom the file system lets in, where it has a say. Who may really call is judged by the peer's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +109,7 @@ pub(crate) fn check(endpoint: &str) -> Result<(), IpcError> {
 }
 
 /// Checks a name that becomes part of a default path.
-pub(crate) fn check_part(what: &str, part: &str) -> Result<(), IpcError> {
+fn check_part(what: &str, part: &str) -> Result<(), IpcError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if part.is_empty() || part.starts_with('.') || !part.chars().all(allowed) {
         return Err(IpcError::invalid_input(format!(

@@ -6,6 +6,9 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::metadata::{self, Metadata};
 use crate::status::{Code, Status};
 
 /// What went wrong, on this side or as the other side said.
@@ -146,6 +149,32 @@ impl From<IpcError> for Status {
             IpcError::Status(status) => status,
             other => Self::new(other.code(), other.to_string()),
         }
+    }
+}
+
+/// Changes that can fail. They are here, because metadata itself knows no errors.
+impl Metadata {
+    /// Adds a pair after all others.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError::Encode`] if the key is empty or has a character outside `[0-9a-z_.-]`; nothing is added.
+    pub fn append(&mut self, key: &str, value: impl Into<Bytes>) -> Result<(), IpcError> {
+        metadata::check_key(key).map_err(IpcError::Encode)?;
+        self.push(key, value.into());
+        Ok(())
+    }
+
+    /// Replaces all pairs of this key by one, at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); nothing is changed then.
+    pub fn insert(&mut self, key: &str, value: impl Into<Bytes>) -> Result<(), IpcError> {
+        metadata::check_key(key).map_err(IpcError::Encode)?;
+        self.remove(key);
+        self.push(key, value.into());
+        Ok(())
     }
 }
 

@@ -16,8 +16,8 @@
 //!
 //! # Where a call goes
 //!
-//! `GreeterClient` → channel (`client`) → connection → frame → socket → frame → connection → router → dispatch
-//! (`server`) → your `impl Greeter`, and back. Each layer knows only the one below.
+//! `GreeterClient` → `client` → `link` → socket → `link` → `server` → your `impl Greeter`, and back. `protocol` has the
+//! rules of a connection and does no I/O. `link` is the lock, the socket and the task around it.
 
 mod background;
 #[cfg(feature = "bench-internals")]
@@ -27,23 +27,33 @@ mod client;
 #[doc(hidden)]
 pub mod codegen;
 mod config;
-mod connection;
 mod deadline;
 mod endpoint;
 mod error;
-mod frame;
+#[cfg(all(test, feature = "interleavings", target_os = "linux"))]
+mod interleavings;
 mod layer;
+mod link;
+mod message;
 mod metadata;
 mod peer;
+mod protocol;
+mod random;
 mod request;
 mod server;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod simulation;
+#[cfg(feature = "simulation-hooks")]
+#[doc(hidden)]
+pub mod simulation_hooks;
 mod status;
 mod streaming;
+mod sync;
 #[doc(hidden)]
 pub mod tables;
 mod text;
 mod transport;
-mod wire;
 
 pub use client::builder::ChannelBuilder;
 pub use client::channel::Channel;
@@ -51,7 +61,6 @@ pub use client::state::{ChannelState, StateChanges};
 pub use codegen::{Answers, IntoRequest, Outcome, Streams};
 pub use config::{Crc32Variant, IpcConfig};
 pub use error::IpcError;
-pub use frame::FrameCodec;
 #[doc(no_inline)]
 pub use futures_core::Stream;
 #[cfg(feature = "macros")]
@@ -59,6 +68,7 @@ pub use ipc_macros::ipc_service;
 pub use layer::{CallContext, ClientLayer, Next, ServerLayer};
 pub use metadata::Metadata;
 pub use peer::{PeerInfo, Schema};
+pub use protocol::frame::FrameCodec;
 pub use request::{IntoStreamingRequest, Request, Response};
 pub use server::{Layered, Server, ServerBuilder, Shutdown};
 pub use status::{Code, Status};

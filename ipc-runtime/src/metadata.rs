@@ -6,7 +6,6 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::error::IpcError;
 use crate::text::ByteStr;
 
 /// Ordered key-value pairs beside a request, a response or an error.
@@ -38,27 +37,9 @@ impl Metadata {
         Self { entries: Vec::new() }
     }
 
-    /// Adds a pair after all others.
-    ///
-    /// # Errors
-    ///
-    /// [`IpcError::Encode`] if the key is empty or has a character outside `[0-9a-z_.-]`; nothing is added.
-    pub fn append(&mut self, key: &str, value: impl Into<Bytes>) -> Result<(), IpcError> {
-        check_key(key).map_err(IpcError::Encode)?;
-        self.entries.push((ByteStr::from(key), value.into()));
-        Ok(())
-    }
-
-    /// Replaces all pairs of this key by one, at the end.
-    ///
-    /// # Errors
-    ///
-    /// As [`append`](Self::append); nothing is changed then.
-    pub fn insert(&mut self, key: &str, value: impl Into<Bytes>) -> Result<(), IpcError> {
-        check_key(key).map_err(IpcError::Encode)?;
-        self.remove(key);
-        self.entries.push((ByteStr::from(key), value.into()));
-        Ok(())
+    /// Adds a pair whose key was checked.
+    pub(crate) fn push(&mut self, key: &str, value: Bytes) {
+        self.entries.push((ByteStr::from(key), value));
     }
 
     /// Removes all pairs of this key; says how many there were.
@@ -123,7 +104,7 @@ impl Metadata {
     }
 }
 
-fn check_key(key: &str) -> Result<(), String> {
+pub(crate) fn check_key(key: &str) -> Result<(), String> {
     let allowed = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'_' | b'.' | b'-');
     if key.is_empty() {
         return Err("a metadata key is empty; use one or more of a-z, 0-9, '_', '.', '-'".to_owned());
@@ -144,6 +125,7 @@ impl fmt::Debug for Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::IpcError;
 
     #[test]
     fn repeated_keys_keep_their_order_and_insert_replaces_them() {

@@ -1,13 +1,6 @@
-//! Who is at the other end: [`PeerInfo`], and the policy that says who may be.
+//! Who is at the other end: [`PeerInfo`], and which schema of a service it has: [`Schema`].
 //!
-//! The operating system says who a process is; what it says of itself is kept apart. Nothing here does I/O.
-
-use std::fmt;
-use std::sync::Arc;
-
-use crate::endpoint::Access;
-use crate::status::Status;
-use crate::wire::{Hello, ServiceInfo};
+//! The operating system says who a process is. What it says about itself is kept apart. Plain data.
 
 /// Who is at the other end of a connection.
 ///
@@ -30,21 +23,22 @@ pub struct PeerInfo {
     pub version: String,
     /// On clients: drawn by the server when it started, so another value means that it was started again.
     pub instance_id: u64,
-    services: Vec<ServiceInfo>,
+    /// The server's services, each with the fingerprint of its schema.
+    services: Vec<(String, u64)>,
 }
 
 impl PeerInfo {
     /// On clients: the full names of the services that the server has.
     pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.services.iter().map(|service| service.name.as_str())
+        self.services.iter().map(|(name, _)| name.as_str())
     }
 
     /// On clients: the fingerprint of the server's schema of a service; `None` if it does not have the service or
     /// gives no fingerprint.
     #[must_use]
     pub fn fingerprint(&self, service: &str) -> Option<u64> {
-        let service = self.services.iter().find(|known| known.name == service)?;
-        (service.fingerprint != 0).then_some(service.fingerprint)
+        let (_, fingerprint) = self.services.iter().find(|(name, _)| name == service)?;
+        (*fingerprint != 0).then_some(*fingerprint)
     }
 
     /// On clients: whether the server's schema of a service is the same as this one, which generated clients have as
@@ -64,10 +58,16 @@ impl PeerInfo {
         (schema.fingerprint != 0).then_some(theirs == schema.fingerprint)
     }
 
-    pub(crate) fn greeted(mut self, hello: &Hello) -> Self {
-        self.version.clone_from(&hello.peer_version);
-        self.instance_id = hello.instance_id;
-        self.services.clone_from(&hello.services);
+    /// The same peer, with what it said about itself.
+    pub(crate) fn with_own_words(
+        mut self,
+        version: &str,
+        instance_id: u64,
+        services: impl Iterator<Item = (String, u64)>,
+    ) -> Self {
+        version.clone_into(&mut self.version);
+        self.instance_id = instance_id;
+        self.services = services.collect();
         self
     }
 }
@@ -96,118 +96,5 @@ impl Schema {
     #[must_use]
     pub const fn fingerprint(self) -> u64 {
         self.fingerprint
-    }
-}
-
-/// Who may be at the other end. By default the same user, and root.
-#[derive(Clone, Default)]
-pub(crate) struct Policy {
-    rules: Vec<Rule>,
-}
-
-type Rule = Arc<dyn Fn(&PeerInfo) -> bool + Send + Sync>;
-
-impl Policy {
-    pub(crate) fn allow(&mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) {
-        self.rules.push(Arc::new(rule));
-    }
-
-    /// Whether some rule lets other users in.
-    pub(crate) fn access(&self) -> Access {
-        if self.rules.is_empty() { Access::Private } else { Access::Open }
-    }
-
-    /// # Errors
-    ///
-    /// `PERMISSION_DENIED`, with nothing about the policy: it goes to the peer.
-    pub(crate) fn check(&self, peer: &PeerInfo) -> Result<(), Status> {
-        if is_own(peer) || self.rules.iter().any(|rule| rule(peer)) {
-            return Ok(());
-        }
-        tracing::warn!(
-            pid = peer.pid,
-            uid = peer.uid,
-            gid = peer.gid,
-            sid = peer.sid,
-            "a peer is not allowed"
-        );
-        Err(Status::permission_denied("this user may not connect"))
-    }
-}
-
-impl fmt::Debug for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "own user, root and {} more rules", self.rules.len())
-    }
-}
-
-/// Whether the peer is the same user or root.
-#[cfg(unix)]
-fn is_own(peer: &PeerInfo) -> bool {
-    peer.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
-}
-
-/// Whether the server's pipe belongs to the same user, to the system or the administrators. Of a server's clients no
-/// user is told: the pipe's access list has judged already.
-#[cfg(windows)]
-fn is_own(peer: &PeerInfo) -> bool {
-    peer.sid.as_deref().is_none_or(crate::transport::is_trusted)
-}
-
-/// This process, for connections within it.
-pub(crate) fn this_process() -> PeerInfo {
-    PeerInfo {
-        pid: Some(std::process::id()),
-        #[cfg(unix)]
-        uid: Some(rustix::process::geteuid().as_raw()),
-        #[cfg(unix)]
-        gid: Some(rustix::process::getegid().as_raw()),
-        ..PeerInfo::default()
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    fn user(uid: u32, gid: u32) -> PeerInfo {
-        PeerInfo { uid: Some(uid), gid: Some(gid), ..PeerInfo::default() }
-    }
-
-    #[test]
-    fn the_own_user_and_root_pass_and_others_need_a_rule() {
-        let own = this_process();
-        let other = user(own.uid.unwrap() + 1, 7);
-        let mut policy = Policy::default();
-        policy.check(&own).unwrap();
-        policy.check(&user(0, 0)).unwrap();
-        let refused = policy.check(&other).unwrap_err();
-        assert_eq!(refused, Status::permission_denied("this user may not connect"));
-        assert!(policy.check(&PeerInfo::default()).is_err());
-        policy.allow(|peer| peer.gid == Some(7));
-        policy.check(&other).unwrap();
-    }
-}
-
-#[cfg(all(test, windows))]
-mod tests {
-    use super::*;
-
-    fn owner(sid: &str) -> PeerInfo {
-        PeerInfo { sid: Some(sid.to_owned()), ..PeerInfo::default() }
-    }
-
-    #[test]
-    fn pipes_of_the_own_user_and_the_system_pass_and_others_need_a_rule() {
-        let other = owner("S-1-5-21-1-2-3-1001");
-        let mut policy = Policy::default();
-        policy.check(&this_process()).unwrap();
-        policy.check(&owner(crate::transport::current_user().unwrap())).unwrap();
-        policy.check(&owner("S-1-5-18")).unwrap();
-        policy.check(&owner("S-1-5-32-544")).unwrap();
-        let refused = policy.check(&other).unwrap_err();
-        assert_eq!(refused, Status::permission_denied("this user may not connect"));
-        policy.allow(|peer| peer.sid.as_deref() == Some("S-1-5-21-1-2-3-1001"));
-        policy.check(&other).unwrap();
     }
 }

@@ -119,8 +119,9 @@ impl<T> Request<T> {
         self
     }
 
-    /// Whether the call waits, within its timeout, for a server that can't be reached (`true`), or fails after
-    /// one attempt (`false`). Default: what the channel says.
+    /// Whether the call waits, within its timeout, for a server that does not serve it now. `true`: for any, also for
+    /// one that can't be reached. `false`: for none, it fails after one attempt. Default: what the channel says, see
+    /// [`ChannelBuilder::wait_for_ready`](crate::ChannelBuilder::wait_for_ready).
     #[must_use]
     pub fn with_wait_for_ready(mut self, wait: bool) -> Self {
         self.options.wait_for_ready = Some(wait);

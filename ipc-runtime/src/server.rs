@@ -4,40 +4,44 @@ pub(crate) mod accept;
 #[cfg(unix)]
 mod adopt;
 mod builder;
-pub(crate) mod calls;
+pub(crate) mod connection;
 pub(crate) mod dispatch;
+mod growth;
 mod layered;
+mod places;
 pub(crate) mod reply;
 pub(crate) mod router;
 mod runners;
 mod shutdown;
+mod stall;
 mod task;
 mod work;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::accept::{Counts, Newcomer};
 pub(crate) use self::builder::Options;
 pub use self::builder::ServerBuilder;
-use self::calls::ServerConnection;
+use self::connection::ServerConnection;
 use self::dispatch::ServerCall;
+use self::growth::TotalBudget;
 use self::router::{Router, Service};
 pub use self::shutdown::Shutdown;
 use crate::config::IpcConfig;
-use crate::connection::handshake;
-use crate::connection::writer::lock;
 use crate::endpoint::Place;
 use crate::error::IpcError;
 use crate::layer::{Layers, ServerLayer};
+use crate::protocol::envelope::Hello;
+use crate::protocol::handshake;
 use crate::status::Status;
+use crate::sync::lock;
 use crate::transport::{ByteStream, Listener};
-use crate::wire::Hello;
 
 /// How long accepting pauses when the system can't give another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,11 +88,12 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) layers: Layers<Status>,
     pub(crate) counts: Counts,
+    growth: TotalBudget,
     instance_id: u64,
     calls: AtomicUsize,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     next_connection: AtomicU64,
-    connections: Mutex<HashMap<u64, Weak<ServerConnection>>>,
+    connections: Mutex<BTreeMap<u64, Weak<ServerConnection>>>,
     /// A connection has left `connections`.
     one_left: Notify,
 }
@@ -108,6 +113,7 @@ impl Core {
     pub(crate) fn hello(&self) -> Hello {
         Hello {
             max_concurrent_calls: self.options.max_concurrent_calls,
+            max_request_bytes: self.options.max_request_bytes,
             instance_id: self.instance_id,
             services: self.router.services().to_vec(),
             ..handshake::hello(&self.config, self.options.initial_credit, &self.options.peer_version)
@@ -115,7 +121,13 @@ impl Core {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
+    }
+
+    /// Waits until a shutdown begins.
+    pub(crate) async fn draining(&self) {
+        // It ends with an error only if the sender is gone, which is here.
+        _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     /// Counts one more call.
@@ -123,7 +135,7 @@ impl Core {
     /// # Errors
     ///
     /// All connections together have as many as they may.
-    pub(crate) fn call_begins(&self) -> Result<(), Status> {
+    fn call_begins(&self) -> Result<(), Status> {
         let limit = self.options.max_total_calls;
         self.calls
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| (calls < limit).then_some(calls + 1))
@@ -131,8 +143,9 @@ impl Core {
             .map_err(|_| Status::resource_exhausted(format!("limit of {limit} calls at once on the server")))
     }
 
-    pub(crate) fn calls_ended(&self, calls: usize) {
-        self.calls.fetch_sub(calls, Ordering::AcqRel);
+    /// A call that was counted has really ended.
+    fn call_ended(&self) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Makes a connection known to a shutdown, which may have begun already.
@@ -163,11 +176,29 @@ impl Drop for Registered<'_> {
     }
 }
 
+/// Where a server's connections come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Socket(Listener),
+    #[cfg(feature = "simulation-hooks")]
+    Simulated(crate::simulation_hooks::Arriving),
+}
+
+impl Source {
+    async fn accept(&self) -> std::io::Result<ByteStream> {
+        match self {
+            Self::Socket(listener) => listener.accept().await,
+            #[cfg(feature = "simulation-hooks")]
+            Self::Simulated(arriving) => arriving.accept().await,
+        }
+    }
+}
+
 /// A server that listens. Clients can connect already; their calls are answered while it serves.
 #[derive(Debug)]
 pub struct Server {
     core: Arc<Core>,
-    listener: Listener,
+    listener: Source,
     // Dropped after the listener: the socket file goes when nobody listens on it.
     _place: Option<Place>,
 }
@@ -176,6 +207,12 @@ impl Server {
     /// A server to be configured.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
+    }
+
+    /// A server whose streams come from the simulation.
+    #[cfg(feature = "simulation-hooks")]
+    pub(crate) const fn simulated(core: Arc<Core>, arriving: crate::simulation_hooks::Arriving) -> Self {
+        Self { core, listener: Source::Simulated(arriving), _place: None }
     }
 
     pub(crate) const fn core(&self) -> &Arc<Core> {

@@ -204,7 +204,7 @@ impl Status {
         self
     }
 
-    pub(crate) const fn perhaps_processed(mut self) -> Self {
+    pub(crate) const fn maybe_processed(mut self) -> Self {
         self.request_sent = true;
         self
     }

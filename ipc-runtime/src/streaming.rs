@@ -1,26 +1,32 @@
 //! [`Streaming`]: the messages of a call as the application reads them, on either side.
 //!
-//! It decodes, gives credit back and reports how the stream ended; it neither sends nor retries.
+//! It decodes. Where messages come from, and how the call behind them ends, is for whoever implements [`Messages`].
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use prost::{DecodeError, Message};
 
-use crate::client::calls::ClientCall;
-use crate::client::invoke::lost_error;
-use crate::connection::call::{End, Inbox, Next};
-use crate::error::IpcError;
+use crate::message;
 use crate::metadata::Metadata;
-use crate::server::dispatch::Incoming;
-use crate::status::{Code, Status};
-use crate::wire::{self, Close, message};
+use crate::status::Status;
+
+/// The messages of a call as bytes, in their order.
+pub(crate) trait Messages: Send {
+    /// The next message; `None` once all have come and the call has ended well.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>>;
+
+    /// What the reader hears about a message that does not decode.
+    fn decode_error(&self, error: &DecodeError) -> Status;
+
+    /// The metadata that came with the end.
+    fn take_trailers(&mut self) -> Metadata;
+}
 
 /// A stream of messages: the answers a client reads, or the requests a handler reads.
 ///
@@ -47,23 +53,12 @@ pub struct Streaming<T> {
 }
 
 enum Source<T> {
-    Client(Box<Answers>, Decode<T>),
-    /// What a client's layer has answered.
-    Layer(VecDeque<Bytes>, Decode<T>),
-    Server(Incoming, Decode<T>),
+    Call(Box<dyn Messages>, Decode<T>),
     Made(Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>),
     Ended,
 }
 
 type Decode<T> = fn(&Bytes) -> Result<T, DecodeError>;
-
-/// What a client keeps of a call that streams its answer.
-pub(crate) struct Answers {
-    call: ClientCall,
-    first: Option<Next>,
-    inbox: Inbox,
-    endpoint: Arc<str>,
-}
 
 impl<T> Streaming<T> {
     /// A stream of the caller's own, for fakes.
@@ -111,28 +106,16 @@ impl<T> Streaming<T> {
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
         let next = match &mut self.source {
-            Source::Client(answers, decode) => match ready!(answers.poll(cx)) {
-                Ok(Answer::Item(item)) => {
-                    decode(&item).map(Some).map_err(|error| IpcError::from(error).into())
+            Source::Call(messages, decode) => match ready!(messages.poll_message(cx)) {
+                Ok(Some(message)) => {
+                    decode(&message).map(Some).map_err(|error| messages.decode_error(&error))
                 }
-                Ok(Answer::End(trailers)) => {
-                    self.trailers = trailers;
+                Ok(None) => {
+                    self.trailers = messages.take_trailers();
                     Ok(None)
                 }
                 Err(status) => Err(status),
             },
-            Source::Server(incoming, decode) => match ready!(incoming.poll_item(cx)) {
-                Ok(Some(item)) => decode(&item)
-                    .map(Some)
-                    .map_err(|error| Status::invalid_argument(format!("a request does not decode: {error}"))),
-                Ok(None) => Ok(None),
-                Err(status) => Err(status),
-            },
-            Source::Layer(messages, decode) => messages
-                .pop_front()
-                .map(|message| decode(&message))
-                .transpose()
-                .map_err(|error| Status::internal(format!("a layer's answer does not decode: {error}"))),
             Source::Made(stream) => ready!(stream.as_mut().poll_next(cx)).transpose(),
             Source::Ended => Ok(None),
         };
@@ -144,74 +127,8 @@ impl<T> Streaming<T> {
 }
 
 impl<T: Message + Default> Streaming<T> {
-    pub(crate) fn of_client(answers: Box<Answers>) -> Self {
-        Self::new(Source::Client(answers, message::decode))
-    }
-
-    pub(crate) fn of_layer(messages: VecDeque<Bytes>) -> Self {
-        Self::new(Source::Layer(messages, message::decode))
-    }
-
-    pub(crate) fn of_server(incoming: Incoming) -> Self {
-        Self::new(Source::Server(incoming, message::decode))
-    }
-}
-
-enum Answer {
-    Item(Bytes),
-    End(Metadata),
-}
-
-impl Answers {
-    pub(crate) const fn new(call: ClientCall, first: Option<Next>, inbox: Inbox, endpoint: Arc<str>) -> Self {
-        Self { call, first, inbox, endpoint }
-    }
-
-    pub(crate) const fn call(&self) -> &ClientCall {
-        &self.call
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
-        if self.first.is_none()
-            && let Some(item) = self.call.unread(&mut self.inbox)
-        {
-            return Poll::Ready(Ok(Answer::Item(item)));
-        }
-        loop {
-            let next = match self.first.take() {
-                Some(next) => next,
-                None => ready!(self.call.poll_next(cx, &mut self.inbox)),
-            };
-            match next {
-                Next::Item(item) => return Poll::Ready(Ok(Answer::Item(item))),
-                Next::End(end) => return Poll::Ready(self.end(end).map(Answer::End)),
-                // They came after the answer had begun, which the connection does not let pass.
-                Next::Headers(_) => {}
-            }
-        }
-    }
-
-    fn end(&self, end: End) -> Result<Metadata, Status> {
-        match end {
-            End::Answered => Ok(Metadata::new()),
-            End::Closed(close) => {
-                let Close { status, trailers, .. } = *close;
-                let trailers = wire::metadata(trailers);
-                if let Some(why) = trailers.first_bad_key() {
-                    return Err(Status::internal(format!("the server sent bad metadata: {why}")));
-                }
-                match status {
-                    Some(status) if status.code != Code::Ok as i32 => {
-                        Err(status.into_status().with_metadata(trailers))
-                    }
-                    _ => Ok(trailers),
-                }
-            }
-            End::Cancelled(status) => Err(*status),
-            End::Expired => Err(IpcError::Timeout.into()),
-            End::Lost(lost) => Err(lost_error(&self.endpoint, &lost).into()),
-            End::HalfClosed | End::Over => Err(Status::internal("a server does not half-close")),
-        }
+    pub(crate) fn of_messages(messages: Box<dyn Messages>) -> Self {
+        Self::new(Source::Call(messages, message::decode))
     }
 }
 

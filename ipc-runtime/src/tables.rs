@@ -41,5 +41,5 @@ impl ServerTables {
 /// connection.
 #[must_use]
 pub fn of_channel(channel: &Channel) -> Option<(usize, usize)> {
-    channel.shared().tables()
+    channel.shared().places().map(|(open, free)| (open as usize, free as usize))
 }

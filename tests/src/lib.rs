@@ -9,6 +9,7 @@ pub mod interop;
 pub mod local;
 pub mod probe;
 pub mod raw;
+pub mod runtime_simulation;
 pub mod setup;
 pub mod vectors;
 pub mod wire;

@@ -110,12 +110,28 @@ impl RawPeer {
         self.stream.shutdown().await.expect("a stream to shut down");
     }
 
+    /// Takes nothing from here on: the other side's writes fail, and it can go on reading.
+    #[cfg(unix)]
+    pub fn stop_reading(&self) {
+        rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Read).expect("a stream to shut down");
+    }
+
     /// Reads at least so many raw bytes, to be taken as frames later.
     pub async fn read_some(&mut self, bytes: usize) {
         let enough = self.input.len() + bytes;
         while self.input.len() < enough {
             let read = soon("bytes", self.stream.read_buf(&mut self.input)).await.expect("a stream");
             assert!(read > 0, "the stream ended where bytes should come");
+        }
+    }
+
+    /// Reads everything that has come, to be taken as frames later, and lets nobody else have a turn meanwhile.
+    pub fn read_now(&mut self) {
+        loop {
+            self.input.reserve(64 * 1024);
+            if !self.stream.try_read_buf(&mut self.input).is_ok_and(|read| read > 0) {
+                return;
+            }
         }
     }
 

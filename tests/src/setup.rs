@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipc_runtime::tables::ServerTables;
 use ipc_runtime::{
-    Channel, ChannelBuilder, Code, Crc32Variant, IpcConfig, IpcError, Response, Server, ServerBuilder,
-    Shutdown,
+    Channel, ChannelBuilder, Code, Crc32Variant, IpcConfig, IpcError, Request, Response, Server,
+    ServerBuilder, Shutdown,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -144,6 +144,12 @@ impl Played {
         self.call(async |client| client.echo(text(4)).await)
     }
 
+    /// Begins a call of `Echo` that does not wait for a better time to connect.
+    #[must_use]
+    pub fn hasty_echo(&self) -> JoinHandle<Outcome<Note>> {
+        self.call(async |client| client.echo(hasty(4)).await)
+    }
+
     /// Begins any call.
     pub fn call<T: Send + 'static, F>(&self, call: impl FnOnce(ProbeClient) -> F) -> JoinHandle<T>
     where
@@ -157,6 +163,12 @@ impl Played {
 #[must_use]
 pub fn text(bytes: usize) -> Note {
     Note { text: Bytes::from(vec![b'x'; bytes]) }
+}
+
+/// A request with this much text that does not wait for a better time to connect.
+#[must_use]
+pub fn hasty(bytes: usize) -> Request<Note> {
+    Request::new(text(bytes)).with_wait_for_ready(false)
 }
 
 /// What a task gave.

@@ -44,6 +44,16 @@ impl Daemon {
         Channel::connect(&self.config).await.map_err(|error| self.explain(&error))
     }
 
+    /// A connection to the daemon now: one that is full is not asked again.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, and what to do.
+    pub async fn connect_now(&self) -> Result<Channel, Diagnosis> {
+        let connected = Channel::builder(&self.config).wait_for_ready(false).connect().await;
+        connected.map_err(|error| self.explain(&error))
+    }
+
     /// What stands at the daemon's endpoint.
     #[must_use]
     pub fn endpoint_file(&self) -> EndpointFile {

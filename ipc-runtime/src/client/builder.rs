@@ -1,36 +1,18 @@
 //! [`ChannelBuilder`]: what can be set of a channel in code.
 
-use std::sync::Arc;
-
-use super::channel::Channel;
-use super::reconnect::Target;
-use crate::config::IpcConfig;
-use crate::endpoint;
+use super::options::ChannelOptions;
+use crate::config::{DEFAULT_CHANNEL_CREDIT, IpcConfig};
+use crate::endpoint::Policy;
 use crate::error::IpcError;
 use crate::layer::{ClientLayer, Layers};
-use crate::peer::{PeerInfo, Policy};
+use crate::peer::PeerInfo;
 use crate::request::Timeout;
-use crate::wire::MAX_CREDIT;
 
-/// The item credit a call starts with, unless the builder says otherwise.
-pub(crate) const DEFAULT_CREDIT: u64 = 1024 * 1024;
-
-#[derive(Clone, Debug)]
-pub(crate) struct ChannelOptions {
-    pub(crate) wait_for_ready: bool,
-    pub(crate) unary_timeout: Timeout,
-    pub(crate) streaming_timeout: Timeout,
-    pub(crate) initial_credit: u64,
-    pub(crate) peer_version: String,
-    pub(crate) policy: Policy,
-    fallbacks: Vec<String>,
-}
-
-/// Settings of a [`Channel`] beyond [`IpcConfig`].
+/// Settings of a [`Channel`](crate::Channel) beyond [`IpcConfig`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ChannelBuilder {
-    pub(super) config: IpcConfig,
+    pub(crate) config: IpcConfig,
     pub(super) options: ChannelOptions,
     pub(super) layers: Layers<IpcError>,
 }
@@ -41,10 +23,10 @@ impl ChannelBuilder {
             config: config.clone(),
             layers: Layers::default(),
             options: ChannelOptions {
-                wait_for_ready: false,
+                wait_for_ready: None,
                 unary_timeout: Timeout::Default,
                 streaming_timeout: Timeout::Default,
-                initial_credit: DEFAULT_CREDIT,
+                initial_credit: DEFAULT_CHANNEL_CREDIT,
                 peer_version: String::new(),
                 policy: Policy::default(),
                 fallbacks: Vec::new(),
@@ -59,10 +41,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// Whether calls wait, within their timeout, for a server that can't be reached. Default: `false`, they fail
-    /// after one attempt. A request can say otherwise for itself.
+    /// Whether calls wait, within their timeout, for a server that does not serve them now. A request can say otherwise
+    /// for itself.
+    ///
+    /// - Not set: calls wait for a server that is there and full, or that is shutting down and says when to come back.
+    ///   They fail after one attempt if nobody can be reached. Calls without a timeout wait for `read_timeout_ms`.
+    /// - `true`: they wait for any server.
+    /// - `false`: they wait for none and fail after one attempt.
     pub const fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.options.wait_for_ready = wait;
+        self.options.wait_for_ready = Some(wait);
         self
     }
 
@@ -79,7 +66,7 @@ impl ChannelBuilder {
     }
 
     /// How many bytes of streamed messages, 32 more for each, a server may send on a call before the application
-    /// has taken them. It bounds what an unread stream costs in memory. Default: 1 MiB.
+    /// has taken them. One message may go beyond it. It bounds what an unread stream costs in memory. Default: 1 MiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self
@@ -114,25 +101,5 @@ impl ChannelBuilder {
     pub fn peer_version(mut self, version: impl Into<String>) -> Self {
         self.options.peer_version = version.into();
         self
-    }
-
-    /// The channel. It connects when the first call needs it.
-    ///
-    /// # Errors
-    ///
-    /// [`IpcError::Io`] of kind `InvalidInput` for a setting out of its bounds.
-    pub fn build(self) -> Result<Channel, IpcError> {
-        self.config.validate()?;
-        let endpoints: Vec<_> = std::iter::once(&self.config.endpoint_path)
-            .chain(&self.options.fallbacks)
-            .map(|endpoint| endpoint::check(endpoint).map(|()| Arc::from(endpoint.as_str())))
-            .collect::<Result<_, _>>()?;
-        if self.options.initial_credit > MAX_CREDIT {
-            return Err(IpcError::invalid_input(format!(
-                "initial_credit is {}; set it to at most 2^62",
-                self.options.initial_credit
-            )));
-        }
-        Ok(Channel::over(self, |_| Target::Endpoints(endpoints)))
     }
 }

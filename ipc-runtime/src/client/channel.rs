@@ -6,21 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::ChannelBuilder;
-use super::reconnect::Target;
-use super::shared::{Shared, Wish};
+use super::connect::Target;
+use super::shared::{ReadyWait, Shared, after};
 use super::state::{ChannelState, StateChanges};
 use crate::config::IpcConfig;
-use crate::connection::clock::later;
+use crate::endpoint;
 use crate::error::IpcError;
 use crate::layer::{ClientLayer, Layers};
 use crate::peer::PeerInfo;
+use crate::protocol::envelope::MAX_CREDIT;
+use crate::protocol::retry::ReadyPolicy;
 use crate::server::ServerBuilder;
 
 /// A client's handle to one server. Cheap to clone: all clones share one connection.
 ///
 /// It connects when the first call needs it, carries any number of calls at once, and connects again by itself
-/// when the server went away and came back. While no server can be reached, calls fail after one attempt
-/// unless they [wait for ready](crate::Request::with_wait_for_ready).
+/// when the server went away and came back. While no server can be reached, calls fail after one attempt.
+/// While the server is full, they ask again within their timeout. A call can choose otherwise with
+/// [`with_wait_for_ready`](crate::Request::with_wait_for_ready).
 ///
 /// Calls run on the tokio runtime that they are made on.
 #[derive(Clone)]
@@ -39,7 +42,7 @@ impl Channel {
         Self::builder(config).build()
     }
 
-    /// A channel that is connected when this returns.
+    /// A channel that is connected when this returns. A server that is full is asked again for `read_timeout_ms`.
     ///
     /// # Errors
     ///
@@ -49,9 +52,7 @@ impl Channel {
     ///
     /// Dropped before it is ready, nothing stays behind.
     pub async fn connect(config: &IpcConfig) -> Result<Self, IpcError> {
-        let channel = Self::new(config)?;
-        channel.shared.ready(&mut Wish::new(false)).await?;
-        Ok(channel)
+        Self::builder(config).connect().await
     }
 
     /// A channel that is connected when this returns, to a server that may only start meanwhile: it is tried until
@@ -80,10 +81,11 @@ impl Channel {
     ///
     /// Dropped before it is ready, nothing changes.
     pub async fn wait_until_ready(&self, timeout: Duration) -> Result<(), IpcError> {
-        let deadline = later(tokio::time::Instant::now(), timeout);
-        match tokio::time::timeout_at(deadline, self.shared.ready(&mut Wish::new(true))).await {
+        let deadline = after(tokio::time::Instant::now(), timeout);
+        let mut wait = ReadyWait::new(ReadyPolicy::Wait);
+        match tokio::time::timeout_at(deadline, self.shared.ready(&mut wait)).await {
             Ok(connected) => connected.map(drop),
-            Err(_) => Err(self.shared.never_ready()),
+            Err(_) => Err(self.shared.never_ready(ReadyPolicy::Wait)),
         }
     }
 
@@ -118,7 +120,7 @@ impl Channel {
         Ok(Self::over(client, |_| Target::Memory(server.into_core(server_config))))
     }
 
-    pub(super) fn over(builder: ChannelBuilder, target: impl FnOnce(&IpcConfig) -> Target) -> Self {
+    pub(crate) fn over(builder: ChannelBuilder, target: impl FnOnce(&IpcConfig) -> Target) -> Self {
         let target = target(&builder.config);
         let ChannelBuilder { config, options, layers } = builder;
         Self { shared: Arc::new(Shared::new(config, options, target)), layers }
@@ -166,5 +168,44 @@ impl Channel {
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Channel").field("endpoint", &self.shared.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl ChannelBuilder {
+    /// The channel, connected when this returns. Whether it waits for a server that does not serve it now,
+    /// [`wait_for_ready`](Self::wait_for_ready) says.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), and why the server could not be reached, or how it refused.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing stays behind.
+    pub async fn connect(self) -> Result<Channel, IpcError> {
+        let policy = self.options.ready_policy();
+        let channel = self.build()?;
+        channel.shared.ready(&mut ReadyWait::new(policy)).await?;
+        Ok(channel)
+    }
+
+    /// The channel. It connects when the first call needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError::Io`] of kind `InvalidInput` for a setting out of its bounds.
+    pub fn build(self) -> Result<Channel, IpcError> {
+        self.config.validate()?;
+        let endpoints: Vec<_> = std::iter::once(&self.config.endpoint_path)
+            .chain(&self.options.fallbacks)
+            .map(|endpoint| endpoint::check(endpoint).map(|()| Arc::from(endpoint.as_str())))
+            .collect::<Result<_, _>>()?;
+        if self.options.initial_credit > MAX_CREDIT {
+            return Err(IpcError::invalid_input(format!(
+                "initial_credit is {}; set it to at most 2^62",
+                self.options.initial_credit
+            )));
+        }
+        Ok(Channel::over(self, |_| Target::Endpoints(endpoints)))
     }
 }

@@ -1,7 +1,7 @@
 //! One call from beginning to end: its deadline, its connections, and what may be repeated.
 //!
-//! The four kinds of call in terms of [`ClientCall`]s. It decides by the protocol's table (section 9); how
-//! connections are made and frames written is below it. Messages are bytes here, so that all this is compiled once.
+//! The four kinds of call in terms of [`ClientCall`]s. Whether a call is repeated is decided in
+//! [`retry`](crate::protocol::retry); here that is carried out. Messages are bytes here, so that all this is compiled once.
 
 mod kinds;
 mod outbound;
@@ -17,33 +17,33 @@ use tokio::time::Instant;
 
 use self::outbound::Outbound;
 use self::streaming::while_sending;
-use super::calls::{ClientCall, ClientConnection, Head, OpenError};
-use super::shared::{Shared, Wish};
-use crate::codegen::{Idempotency, Method};
-use crate::connection::call::{End, Inbox, Lost, Next};
-use crate::connection::clock::later;
+use super::connection::{ClientCall, ClientConnection, Head, Unopened};
+use super::shared::{ReadyWait, Shared, after};
+use crate::client::method::{Idempotency, Method};
 use crate::deadline;
 use crate::error::{Failure, IpcError};
+use crate::link::reader::Received;
+use crate::message;
 use crate::metadata::Metadata;
+use crate::protocol::call::{End, Lost};
+use crate::protocol::encode::Encode;
+use crate::protocol::envelope::{CloseDetails, CloseMetadata, Limited};
+use crate::protocol::retry::{self, CallAttempts, ReadyPolicy, Verdict};
 use crate::request::{CallOptions, Response, Timeout};
 use crate::status::{Code, Status};
-use crate::wire::encode::Encode;
-use crate::wire::{self, Close, message};
-
-/// A call is written to at most this many connections.
-const MAX_ATTEMPTS: u32 = 3;
 
 /// What a call keeps across the connections it is tried on.
 struct Invocation<'a> {
     shared: &'a Arc<Shared>,
     method: Method,
     deadline: Option<Instant>,
-    wish: Wish,
-    attempts: u32,
-    /// The request is on its way, on some connection.
-    sent: bool,
-    /// An earlier attempt may have been processed: its request was written and never answered.
-    perhaps_processed: bool,
+    ready: ReadyPolicy,
+    wait: ReadyWait,
+    attempts: CallAttempts,
+    /// The call was opened on some connection, so its request may be on its way.
+    is_open: bool,
+    /// When it began, until it was first tried.
+    began: Option<Instant>,
 }
 
 /// What a call sends.
@@ -77,9 +77,23 @@ enum Unanswered {
         status: Box<Status>,
         not_processed: bool,
     },
-    Expired,
+    Expired {
+        sent: bool,
+    },
     /// Something else, that no repetition mends.
     Failed(IpcError),
+}
+
+impl Unanswered {
+    fn judged(&self) -> retry::Unanswered {
+        match self {
+            Self::Lost(lost) => retry::Unanswered::Lost { sent: lost.sent, begun: lost.begun },
+            Self::Refused { status, not_processed } => {
+                retry::Unanswered::Refused { code: status.code(), not_processed: *not_processed }
+            }
+            Self::Expired { .. } | Self::Failed(_) => retry::Unanswered::Failed,
+        }
+    }
 }
 
 impl<'a> Invocation<'a> {
@@ -89,17 +103,19 @@ impl<'a> Invocation<'a> {
             Timeout::Never => None,
             Timeout::After(timeout) => Some(timeout),
         };
+        let now = Instant::now();
+        let own = timeout.map(|timeout| after(now, timeout));
+        let ready =
+            options.wait_for_ready.map_or(shared.options.ready_policy(), |wait| ReadyPolicy::of(Some(wait)));
         Self {
             shared,
             method,
-            deadline: deadline::within(
-                timeout.map(|timeout| later(Instant::now(), timeout)),
-                options.inherits_deadline,
-            ),
-            wish: Wish::new(options.wait_for_ready.unwrap_or(shared.options.wait_for_ready)),
-            attempts: 0,
-            sent: false,
-            perhaps_processed: false,
+            deadline: deadline::within(own, options.inherits_deadline),
+            ready,
+            wait: ReadyWait::new(ready),
+            attempts: CallAttempts::new(method.level() != Idempotency::Unknown),
+            is_open: false,
+            began: Some(now),
         }
     }
 
@@ -108,50 +124,52 @@ impl<'a> Invocation<'a> {
         &mut self,
         metadata: &Metadata,
         sending: &mut Sending<'_>,
-        read: impl AsyncFn(&ClientCall) -> Result<T, Unanswered>,
+        read: impl AsyncFn(&mut ClientCall) -> Result<T, Unanswered>,
     ) -> Result<(ClientCall, T), IpcError> {
         loop {
-            let call = match self.try_open(metadata, sending.message())? {
+            let mut call = match self.try_open(metadata, sending.message())? {
                 Some(call) => call,
                 // Boxed, as all that seldom happens, so that the usual call is small.
                 None => Box::pin(self.open(metadata, sending.message())).await?,
             };
-            self.attempts += 1;
-            self.sent = true;
+            self.attempts.note_opened();
+            self.is_open = true;
             let answer = match sending {
-                Sending::Message(_) => read(&call).await,
+                Sending::Message(_) => read(&mut call).await,
                 Sending::Stream(outbound) => {
-                    Box::pin(while_sending(self.shared, &call, outbound, read(&call))).await
+                    let lane = outbound::Lane::of(&call);
+                    Box::pin(while_sending(self.shared, lane, outbound, read(&mut call))).await
                 }
             };
             match answer {
                 Ok(answer) => return Ok((call, answer)),
                 Err(unanswered) => {
-                    let repeatable = sending.rewind();
-                    Box::pin(self.may_repeat(unanswered, repeatable, &call.connection)).await?;
+                    let is_held = sending.rewind();
+                    Box::pin(self.after_failure(unanswered, is_held, &call.connection)).await?;
                 }
             }
         }
     }
 
-    /// Opens the call at once; `None` where it must wait for something.
+    /// Opens the call at once; `None` where there is no connection.
     fn try_open(
         &mut self,
         metadata: &Metadata,
         message: Option<&dyn Encode>,
     ) -> Result<Option<ClientCall>, IpcError> {
+        let now = self.began.take();
         let Some(connection) = self.shared.current() else { return Ok(None) };
-        match connection.try_open(&self.head(metadata), message) {
-            Ok(call) => Ok(call),
-            Err(OpenError::Closed) => {
-                self.wish.again();
+        match connection.open(&Head { now, ..self.head(metadata) }, message) {
+            Ok(call) => Ok(Some(call)),
+            Err(Unopened::Closed) => {
+                self.wait.again();
                 Ok(None)
             }
-            Err(error) => Err(self.unopened(error)),
+            Err(Unopened::Failed(error)) => Err(self.with_history(error)),
         }
     }
 
-    /// Opens the call once there is a connection, with a free slot, and with room.
+    /// Opens the call once there is a connection.
     async fn open(
         &mut self,
         metadata: &Metadata,
@@ -160,69 +178,69 @@ impl<'a> Invocation<'a> {
         let head = self.head(metadata);
         let opening = async {
             loop {
-                let connection = self.shared.ready(&mut self.wish).await.map_err(OpenError::Failed)?;
-                match connection.open(&head, message).await {
-                    Err(OpenError::Closed) => self.wish.again(),
-                    opened => return opened,
+                let connection = self.shared.ready(&mut self.wait).await?;
+                match connection.open(&head, message) {
+                    Err(Unopened::Closed) => self.wait.again(),
+                    Err(Unopened::Failed(error)) => return Err(error),
+                    Ok(call) => return Ok(call),
                 }
             }
         };
         let opened = match head.deadline {
-            None => opening.await,
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(OpenError::Expired))
-            }
+            None => Ok(opening.await),
+            Some(deadline) => tokio::time::timeout_at(deadline, opening).await,
         };
-        opened.map_err(|error| self.unopened(error))
-    }
-
-    const fn head<'h>(&self, metadata: &'h Metadata) -> Head<'h> {
-        Head { method: self.method.path(), metadata, deadline: self.deadline }
-    }
-
-    fn unopened(&self, error: OpenError) -> IpcError {
-        match error {
-            OpenError::Failed(error) => self.confess(error),
-            OpenError::Expired | OpenError::Closed => self.late(),
+        match opened {
+            Ok(opened) => opened.map_err(|error| self.with_history(error)),
+            Err(_) => Err(self.with_history(self.shared.never_ready(self.ready))),
         }
     }
 
-    /// The error of a call whose deadline has passed.
-    fn late(&self) -> IpcError {
-        if self.sent { IpcError::Timeout } else { self.shared.never_ready() }
+    const fn head<'h>(&self, metadata: &'h Metadata) -> Head<'h> {
+        Head { method: self.method.path(), metadata, deadline: self.deadline, now: None }
     }
 
-    /// Returns where the call may be sent again, once it is time to; `repeatable` says whether its whole
-    /// request is still at hand.
-    async fn may_repeat(
+    /// The error of a call whose deadline has passed while somebody else was at work on it.
+    fn late(&self) -> IpcError {
+        if self.is_open || self.attempts.maybe_processed() {
+            IpcError::Timeout
+        } else {
+            self.shared.never_ready(self.ready)
+        }
+    }
+
+    /// Returns where the call is sent again, once it is time to. `is_held` says whether its whole request is still at
+    /// hand. What may be repeated is decided in [`retry`].
+    async fn after_failure(
         &mut self,
         unanswered: Unanswered,
-        repeatable: bool,
+        is_held: bool,
         connection: &ClientConnection,
     ) -> Result<(), IpcError> {
-        let may = repeatable && self.attempts < MAX_ATTEMPTS;
-        let error = match unanswered {
-            Unanswered::Lost(lost) => {
-                let harmless = self.method.level() != Idempotency::Unknown;
-                if may && !lost.begun && (!lost.sent || harmless) {
-                    self.perhaps_processed |= lost.sent;
-                    self.wish_again();
-                    return Ok(());
-                }
-                lost_error(&self.shared.endpoint, &lost)
+        match self.attempts.judge(unanswered.judged(), is_held) {
+            Verdict::Again => {
+                self.open_again();
+                Ok(())
             }
+            Verdict::AgainAfterBackoff => {
+                self.open_again();
+                self.wait_until(self.shared.retry_at()).await
+            }
+            Verdict::Fail => Err(self.with_history(self.error_of(unanswered, connection))),
+        }
+    }
+
+    fn error_of(&self, unanswered: Unanswered, connection: &ClientConnection) -> IpcError {
+        match unanswered {
+            Unanswered::Lost(lost) => lost_error(&self.shared.endpoint, &lost),
             Unanswered::Refused { status, not_processed: true } => {
-                if may && status.code() == Code::Unavailable {
-                    self.wish_again();
-                    return self.wait_until(self.shared.retry_at()).await;
-                }
                 IpcError::Status(self.explain(*status, connection).not_processed())
             }
             Unanswered::Refused { status, not_processed: false } => IpcError::Status(*status),
-            Unanswered::Expired => IpcError::Timeout,
+            Unanswered::Expired { sent: true } => IpcError::Timeout,
+            Unanswered::Expired { sent: false } => self.shared.never_ready(self.ready),
             Unanswered::Failed(error) => error,
-        };
-        Err(self.confess(error))
+        }
     }
 
     async fn wait_until(&self, instant: Instant) -> Result<(), IpcError> {
@@ -238,19 +256,19 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    fn wish_again(&mut self) {
-        self.sent = self.perhaps_processed;
-        self.wish.again();
+    const fn open_again(&mut self) {
+        self.is_open = false;
+        self.wait.again();
     }
 
-    /// An error that says of the last attempt that its request was not seen must not say so of the call, if an
+    /// An error that says about the last attempt that its request was not seen must not say so about the call, if an
     /// earlier attempt may have been processed.
-    fn confess(&self, error: IpcError) -> IpcError {
-        if !self.perhaps_processed || error.request_sent() {
+    fn with_history(&self, error: IpcError) -> IpcError {
+        if !self.attempts.maybe_processed() || error.request_sent() {
             return error;
         }
         if let IpcError::Status(status) = error {
-            return IpcError::Status(status.perhaps_processed());
+            return IpcError::Status(status.maybe_processed());
         }
         let kind = if let IpcError::Io(error) = &error { error.kind() } else { std::io::ErrorKind::Other };
         let failure = Failure {
@@ -319,70 +337,83 @@ impl Shared {
     }
 }
 
-/// An answer of one message.
-struct Answer {
+/// The answer of a call whose method streams no responses.
+struct UnaryResponse {
     metadata: Metadata,
     message: Bytes,
     trailers: Metadata,
 }
 
-impl Answer {
+impl UnaryResponse {
     fn decode<R: Message + Default>(self) -> Result<Response<R>, IpcError> {
         Ok(Response::received(message::decode(&self.message)?, self.metadata, self.trailers))
     }
 }
 
 /// The answer of a call whose method streams no responses: exactly one message, however it is split.
-async fn single_answer(call: &ClientCall) -> Result<Answer, Unanswered> {
-    let (mut metadata, mut message, mut inbox) = (Metadata::new(), None, Inbox::default());
+async fn single_response(call: &mut ClientCall) -> Result<UnaryResponse, Unanswered> {
+    let mut metadata = Metadata::new();
+    let mut message = None;
     loop {
-        match poll_fn(|cx| call.poll_next(cx, &mut inbox)).await {
-            Next::Headers(headers) => metadata = headers,
-            Next::Item(item) if message.is_none() => message = Some(item),
-            Next::Item(_) => return Err(wrong_count("more than one message")),
-            Next::End(end) => {
+        match poll_fn(|cx| call.poll_next(cx)).await {
+            Received::Headers(headers) => metadata = headers,
+            Received::Item(item) if message.is_none() => message = Some(item),
+            Received::Item(_) => return Err(wrong_count("more than one message")),
+            Received::End(end) => {
                 let close = closed(end)?;
                 let Some(message) = message else { return Err(wrong_count("no message")) };
-                let Some(close) = close else {
-                    check_keys(&metadata).map_err(Unanswered::Failed)?;
-                    return Ok(Answer { metadata, message, trailers: Metadata::new() });
-                };
+                let CloseMetadata { headers, trailers } = close;
                 if metadata.is_empty() {
-                    metadata = wire::metadata(close.headers);
+                    metadata = headers;
                 }
-                let trailers = wire::metadata(close.trailers);
                 for part in [&metadata, &trailers] {
                     check_keys(part).map_err(Unanswered::Failed)?;
                 }
-                return Ok(Answer { metadata, message, trailers });
+                return Ok(UnaryResponse { metadata, message, trailers });
             }
         }
     }
 }
 
-/// The server's `Close` if it is a success; `None` where that says nothing.
-fn closed(end: End) -> Result<Option<Box<Close>>, Unanswered> {
+/// The metadata of the server's `Close`, if it is a success.
+fn closed(end: End) -> Result<CloseMetadata, Unanswered> {
     match end {
-        End::Answered => Ok(None),
-        End::Closed(mut close) => match close.status.take() {
-            Some(status) if status.code != Code::Ok as i32 => Err(refused(status, *close)),
-            _ => Ok(Some(close)),
-        },
+        End::Closed(None) => Ok(CloseMetadata::default()),
+        End::Closed(Some(details)) => {
+            let CloseDetails { error, metadata, not_processed } = *details;
+            let metadata = match metadata {
+                Limited::Within(metadata) => metadata,
+                // The connection has ended such a call already.
+                Limited::TooLarge => CloseMetadata::default(),
+            };
+            match error {
+                None => Ok(metadata),
+                Some(status) => Err(refused(status, metadata, not_processed)),
+            }
+        }
         End::Lost(lost) => Err(Unanswered::Lost(lost)),
         End::Cancelled(status) => Err(Unanswered::Failed(IpcError::Status(*status))),
-        End::Expired => Err(Unanswered::Expired),
+        End::Expired { sent } => Err(Unanswered::Expired { sent }),
+        End::Unsendable(error) => Err(Unanswered::Failed(unsendable(&error))),
         End::HalfClosed | End::Over => Err(Unanswered::Failed(IpcError::PeerClosed)),
     }
 }
 
-fn refused(status: wire::WireStatus, close: Close) -> Unanswered {
-    let mut metadata = wire::metadata(close.headers);
-    metadata.merge(wire::metadata(close.trailers));
-    if let Err(error) = check_keys(&metadata) {
+/// The error of a request that can't be put on the wire.
+fn unsendable(error: &IpcError) -> IpcError {
+    match error {
+        IpcError::TooLarge { size, max_size } => IpcError::TooLarge { size: *size, max_size: *max_size },
+        other => IpcError::Encode(other.to_string()),
+    }
+}
+
+fn refused(status: Status, metadata: CloseMetadata, not_processed: bool) -> Unanswered {
+    let CloseMetadata { mut headers, trailers } = metadata;
+    headers.merge(trailers);
+    if let Err(error) = check_keys(&headers) {
         return Unanswered::Failed(error);
     }
-    let status = status.into_status().with_metadata(metadata);
-    Unanswered::Refused { status: Box::new(status), not_processed: close.not_processed }
+    Unanswered::Refused { status: Box::new(status.with_metadata(headers)), not_processed }
 }
 
 fn check_keys(metadata: &Metadata) -> Result<(), IpcError> {

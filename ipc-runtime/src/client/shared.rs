@@ -1,25 +1,29 @@
 //! The state behind a channel: which connection it has, who waits for one, when the next is tried.
 //!
-//! It owns the current connection, makes one when it is needed, and waits out the backoff. What is called over
-//! it, and what is repeated, is in [`invoke`](super::invoke).
+//! It owns the current connection, makes one when it is needed, and waits out the backoff. What is called over it, and what
+//! is repeated, is in [`invoke`](super::invoke).
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::builder::ChannelOptions;
-use super::calls::ClientConnection;
-use super::reconnect::{self, Backoff, Refused, Target};
+use super::connect::{self, Refused, Target};
+use super::connection::{ClientConnection, ConnectionOwner};
+use super::options::ChannelOptions;
 use super::state::{ChannelState, StateChanges};
 use crate::background;
 use crate::config::IpcConfig;
-use crate::connection::writer::lock;
 use crate::error::{Failure, IpcError};
 use crate::peer::PeerInfo;
+use crate::protocol::connection::Connection;
+use crate::protocol::retry::{Backoff, ReadyPolicy, RefusedPolicy};
+use crate::protocol::timers::later;
+use crate::random::random_unit;
 use crate::status::Code;
+use crate::sync::lock;
 
 /// What a channel shares with its connection's driver and its connect task.
 #[derive(Debug)]
@@ -30,8 +34,6 @@ pub(crate) struct Shared {
     target: Target,
     state: Mutex<State>,
     changed: watch::Sender<ChannelState>,
-    /// A call has been answered since the backoff last grew.
-    pub(super) answered: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct State {
     /// Attempts that have ended, and how the last did if it failed.
     attempts: u64,
     refused: Option<Arc<Refused>>,
+    /// Attempts in a row whose runtime went away before they ended.
+    vanished: u32,
 }
 
 #[derive(Debug)]
@@ -69,45 +73,54 @@ enum Found {
     Ready(Arc<ClientConnection>),
     Refused(Arc<Refused>),
     Closed,
+    /// The asker makes the attempt.
+    Connect,
     WaitForChange,
     WaitUntil(Instant),
 }
 
-/// How a call asks for a connection.
+/// How a call waits for a connection.
 #[derive(Debug)]
-pub(crate) struct Wish {
-    /// Waits for a server that can't be reached.
-    pub(crate) wait_for_ready: bool,
-    /// Has been tried on a connection before: it waits out a backoff before its one attempt.
-    pub(crate) again: bool,
+pub(crate) struct ReadyWait {
+    policy: ReadyPolicy,
+    /// The call was tried on a connection before: it waits out a backoff before its one attempt.
+    is_repeated: bool,
     attempts_seen: Option<u64>,
+    /// Refusals since it began to wait.
+    refusals: u32,
+    /// A call without a deadline asks a busy server no longer than this.
+    busy_until: Option<Instant>,
 }
 
-impl Wish {
-    pub(crate) const fn new(wait_for_ready: bool) -> Self {
-        Self { wait_for_ready, again: false, attempts_seen: None }
+impl ReadyWait {
+    pub(crate) const fn new(policy: ReadyPolicy) -> Self {
+        Self { policy, is_repeated: false, attempts_seen: None, refusals: 0, busy_until: None }
     }
 
+    /// The call needs another connection than the one it had.
     pub(crate) const fn again(&mut self) {
-        self.again = true;
+        self.is_repeated = true;
         self.attempts_seen = None;
     }
 }
 
 impl Shared {
     pub(super) fn new(config: IpcConfig, options: ChannelOptions, target: Target) -> Self {
-        let state =
-            State { phase: Phase::Idle(None), backoff: Backoff::default(), attempts: 0, refused: None };
+        let state = State {
+            phase: Phase::Idle(None),
+            backoff: Backoff::default(),
+            attempts: 0,
+            refused: None,
+            vanished: 0,
+        };
         let changed = watch::Sender::new(state.phase.public());
-        Self {
-            endpoint: target.name(),
-            target,
-            config,
-            options,
-            state: Mutex::new(state),
-            changed,
-            answered: Arc::default(),
-        }
+        Self { endpoint: target.name(), target, config, options, state: Mutex::new(state), changed }
+    }
+}
+
+impl ConnectionOwner for Shared {
+    fn on_closed(&self, connection: &Arc<ClientConnection>) {
+        self.lose(&mut lock(&self.state), connection);
     }
 }
 
@@ -126,17 +139,19 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Why there is none, as far as `wish` does not wait for a better time.
-    pub(crate) async fn ready(self: &Arc<Self>, wish: &mut Wish) -> Result<Arc<ClientConnection>, IpcError> {
-        if let Found::Ready(connection) = self.find(wish) {
-            return Ok(connection);
-        }
+    /// Why there is none, as far as `wait` does not wait for a better time.
+    pub(crate) async fn ready(
+        self: &Arc<Self>,
+        wait: &mut ReadyWait,
+    ) -> Result<Arc<ClientConnection>, IpcError> {
         loop {
             let mut changes = self.changed.subscribe();
-            match self.find(wish) {
+            match self.find(wait) {
                 Found::Ready(connection) => return Ok(connection),
                 Found::Refused(refused) => return Err(refused.to_error(&self.endpoint)),
                 Found::Closed => return Err(self.closed()),
+                // The guard is there before the task, which may never run.
+                Found::Connect => background::spawn(Attempt::new(self).run()),
                 Found::WaitForChange => _ = changes.changed().await,
                 Found::WaitUntil(instant) => {
                     tokio::select! {
@@ -152,56 +167,63 @@ impl Shared {
     pub(crate) fn current(&self) -> Option<Arc<ClientConnection>> {
         match &lock(&self.state).phase {
             Phase::Ready(connection, _) => Some(Arc::clone(connection)),
-            _ => None,
+            Phase::Idle(_) | Phase::Connecting | Phase::Closed => None,
         }
     }
 
-    fn find(self: &Arc<Self>, wish: &mut Wish) -> Found {
+    fn find(&self, wait: &mut ReadyWait) -> Found {
         let mut state = lock(&self.state);
-        let seen = *wish.attempts_seen.get_or_insert(state.attempts);
         if let Phase::Ready(connection, _) = &state.phase {
-            // A closed one is about to be reported lost by its driver.
-            return if connection.is_open() {
-                Found::Ready(Arc::clone(connection))
-            } else {
-                Found::WaitForChange
-            };
-        }
-        let failed = state.refused.clone().filter(|refused| {
-            let tried = state.attempts > seen;
-            tried && (refused.fatal || !wish.wait_for_ready)
-        });
-        match (&state.phase, failed) {
-            (Phase::Closed, _) => Found::Closed,
-            (_, Some(refused)) => Found::Refused(refused),
-            (Phase::Idle(Some(instant)), None) if *instant > Instant::now() => match state.refused.clone() {
-                Some(refused) if !wish.wait_for_ready && !wish.again => Found::Refused(refused),
-                _ => Found::WaitUntil(*instant),
-            },
-            (Phase::Idle(_), None) => {
-                self.set(&mut state, Phase::Connecting);
-                background::spawn(Arc::clone(self).connect());
-                Found::WaitForChange
+            if connection.takes_calls() {
+                return Found::Ready(Arc::clone(connection));
             }
-            _ => Found::WaitForChange,
+            // Whoever finds it closed moves on: nobody waits for its driver to say so.
+            let connection = Arc::clone(connection);
+            self.lose(&mut state, &connection);
+        }
+        let now = Instant::now();
+        let seen = *wait.attempts_seen.get_or_insert(state.attempts);
+        if let Some(refused) = &state.refused {
+            let new = u32::try_from(state.attempts - seen).unwrap_or(u32::MAX);
+            wait.refusals = wait.refusals.saturating_add(new);
+            wait.attempts_seen = Some(state.attempts);
+            // A backoff that others have caused fails a call that would not wait for it.
+            let is_backing_off = matches!(&state.phase, Phase::Idle(Some(until)) if *until > now);
+            let refusals =
+                if is_backing_off && !wait.is_repeated { wait.refusals.max(1) } else { wait.refusals };
+            if refusals > 0 && refused.policy.fails(refusals, wait.policy) {
+                return Found::Refused(Arc::clone(refused));
+            }
+            if refused.policy == RefusedPolicy::Busy && wait.policy == ReadyPolicy::Default {
+                let limit = self.config.read_timeout();
+                let until = *wait.busy_until.get_or_insert_with(|| after(now, limit));
+                if now >= until {
+                    return Found::Refused(Arc::clone(refused));
+                }
+            }
+        }
+        match &state.phase {
+            Phase::Closed => Found::Closed,
+            Phase::Idle(Some(instant)) if *instant > now => {
+                Found::WaitUntil(wait.busy_until.map_or(*instant, |until| until.min(*instant)))
+            }
+            Phase::Idle(_) => {
+                self.set(&mut state, Phase::Connecting);
+                Found::Connect
+            }
+            Phase::Connecting | Phase::Ready(..) => Found::WaitForChange,
         }
     }
 
-    /// One attempt, in a task of its own: the calls that wait for it may be dropped meanwhile.
-    async fn connect(self: Arc<Self>) {
-        let attempt = Attempt { shared: &self };
-        let channel = Arc::downgrade(&self);
-        let result = reconnect::attempt(&self.target, &self.config, &self.options, &channel).await;
-        attempt.finish(result);
-    }
-
-    fn ended(self: &Arc<Self>, result: Result<Arc<ClientConnection>, Refused>) {
+    fn ended(&self, result: Result<Arc<ClientConnection>, Refused>) {
         let mut state = lock(&self.state);
         state.attempts += 1;
-        if let (Phase::Closed, Ok(connection)) = (&state.phase, &result) {
-            connection.release();
-        }
+        state.vanished = 0;
         if !matches!(state.phase, Phase::Connecting) {
+            drop(state);
+            if let Ok(connection) = &result {
+                connection.release();
+            }
             return;
         }
         match result {
@@ -212,41 +234,46 @@ impl Shared {
             }
             Err(refused) => {
                 tracing::debug!(endpoint = %self.endpoint, error = %refused.error, "cannot connect");
-                let next = self.backoff(&mut state).next(refused.retry_after_ms);
+                let wait = state.backoff.next(refused.retry_after_ms, random_unit());
                 state.refused = Some(Arc::new(refused));
-                self.set(&mut state, Phase::Idle(Some(next)));
+                self.set(&mut state, Phase::Idle(Some(after(Instant::now(), wait))));
             }
         }
     }
 
-    /// The backoff, which an answer since it was last asked for has started over.
-    fn backoff<'a>(&self, state: &'a mut State) -> &'a mut Backoff {
-        if self.answered.swap(false, Ordering::Relaxed) {
-            state.backoff.reset();
+    /// The runtime of an attempt went away before it ended. Others may have a runtime that stays.
+    fn vanished(&self) {
+        let mut state = lock(&self.state);
+        if !matches!(state.phase, Phase::Connecting) {
+            return;
         }
-        &mut state.backoff
+        state.vanished += 1;
+        if state.vanished == 1 {
+            return self.set(&mut state, Phase::Idle(None));
+        }
+        drop(state);
+        self.ended(Err(Refused::vanished()));
     }
 
-    /// `connection` takes no calls any more. After a graceful farewell the next is made at once.
-    pub(crate) fn on_lost(
-        &self,
-        connection: &Arc<ClientConnection>,
-        graceful: bool,
-        retry_after_ms: u32,
-        cause: &Arc<IpcError>,
-    ) {
-        let mut state = lock(&self.state);
+    /// Moves on from a connection. After a graceful farewell the next is made at once.
+    fn lose(&self, state: &mut State, connection: &Arc<ClientConnection>) {
         let since = match &state.phase {
             Phase::Ready(current, since) if Arc::ptr_eq(current, connection) => *since,
             _ => return,
         };
-        tracing::debug!(endpoint = %self.endpoint, graceful, %cause, "connection lost");
-        let phase = if graceful && retry_after_ms == 0 {
+        let ((is_graceful, retry_after_ms), was_answered) =
+            connection.link.peek(|core| (core.farewell(), core.take_was_answered()));
+        tracing::debug!(endpoint = %self.endpoint, is_graceful, "connection lost");
+        if was_answered {
+            state.backoff.reset();
+        }
+        let phase = if is_graceful && retry_after_ms == 0 {
             Phase::Idle(None)
         } else {
-            Phase::Idle(Some(self.backoff(&mut state).after_loss(since, retry_after_ms)))
+            let wait = state.backoff.after_loss(since.elapsed(), retry_after_ms, random_unit());
+            Phase::Idle(Some(after(Instant::now(), wait)))
         };
-        self.set(&mut state, phase);
+        self.set(state, phase);
     }
 
     /// Changes the phase and tells everybody who waits for that.
@@ -265,26 +292,21 @@ impl Shared {
         StateChanges { receiver, reported }
     }
 
-    pub(crate) fn tables(&self) -> Option<(usize, usize)> {
-        match &lock(&self.state).phase {
-            Phase::Ready(connection, _) => Some(connection.tables()),
-            _ => None,
-        }
+    /// Calls that are open on the connection by the server's count, and how many more it admits.
+    pub(crate) fn places(&self) -> Option<(u32, u32)> {
+        self.current().map(|connection| connection.places())
     }
 
     pub(crate) fn peer_info(&self) -> Option<PeerInfo> {
-        match &lock(&self.state).phase {
-            Phase::Ready(connection, _) => Some(connection.peer.clone()),
-            _ => None,
-        }
+        self.current().map(|connection| connection.peer.clone())
     }
 
     pub(crate) fn close(&self) {
-        let mut state = lock(&self.state);
-        if let Phase::Ready(connection, _) = &state.phase {
+        let connection = self.current();
+        self.set(&mut lock(&self.state), Phase::Closed);
+        if let Some(connection) = connection {
             connection.release();
         }
-        self.set(&mut state, Phase::Closed);
     }
 
     fn closed(&self) -> IpcError {
@@ -300,48 +322,98 @@ impl Shared {
         failure.into_error(io::ErrorKind::NotConnected)
     }
 
-    /// The error of whoever waited for a connection until its time was over.
-    pub(crate) fn never_ready(&self) -> IpcError {
-        let words = "it was still being connected to, or all its call slots were taken";
-        let refused = lock(&self.state).refused.clone();
-        let cause = refused.map_or_else(
-            || Arc::new(IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words))),
-            |refused| Arc::clone(&refused.error),
-        );
+    /// The error of whoever waited until its time was over, for a connection or for the server to admit the call.
+    pub(crate) fn never_ready(&self, policy: ReadyPolicy) -> IpcError {
+        let (refused, is_connected) = {
+            let state = lock(&self.state);
+            (state.refused.clone(), matches!(state.phase, Phase::Ready(..)))
+        };
+        if is_connected {
+            return self.too_late(
+                "the deadline passed before the request could be sent to",
+                Arc::new(IpcError::Io(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "as many calls, or bytes, as the server admits at once were open",
+                ))),
+                "nothing was sent; make fewer calls at once, raise the server's max_concurrent_calls or \
+                 max_request_bytes, or allow more time",
+            );
+        }
+        let Some(refused) = refused else {
+            let words = io::Error::new(io::ErrorKind::TimedOut, "it was still being connected to");
+            let remedy = "nothing was sent; allow more time";
+            return self.too_late(WAITING_FOR, Arc::new(IpcError::Io(words)), remedy);
+        };
+        if refused.policy == RefusedPolicy::Busy && policy != ReadyPolicy::Wait {
+            return refused.to_error(&self.endpoint);
+        }
+        let remedy = "nothing was sent; start the server or allow more time";
+        self.too_late(WAITING_FOR, Arc::clone(&refused.error), remedy)
+    }
+
+    fn too_late(&self, phase: &'static str, cause: Arc<IpcError>, remedy: &'static str) -> IpcError {
         let failure = Failure {
             endpoint: Arc::clone(&self.endpoint),
-            phase: "the deadline passed waiting for",
+            phase,
             cause,
-            remedy: "nothing was sent; start the server or allow more time",
+            remedy,
             code: Code::DeadlineExceeded,
             request_sent: false,
         };
         failure.into_error(io::ErrorKind::TimedOut)
     }
 
-    /// How long a call that was not processed waits before it is tried again.
+    /// When a call that was not processed is tried again.
     pub(crate) fn retry_at(&self) -> Instant {
-        self.backoff(&mut lock(&self.state)).next(0)
+        let mut state = lock(&self.state);
+        let was_answered = match &state.phase {
+            Phase::Ready(connection, _) => connection.link.peek(Connection::take_was_answered),
+            Phase::Idle(_) | Phase::Connecting | Phase::Closed => false,
+        };
+        if was_answered {
+            state.backoff.reset();
+        }
+        after(Instant::now(), state.backoff.next(0, random_unit()))
     }
 }
 
-/// Ends the attempt even if its task is dropped with the runtime, so that nobody waits for it for ever.
-struct Attempt<'a> {
-    shared: &'a Arc<Shared>,
+const WAITING_FOR: &str = "the deadline passed waiting for";
+
+/// An instant that far ahead, a year at most.
+pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
+    Instant::from_std(later(instant.into_std(), duration))
 }
 
-impl Attempt<'_> {
-    fn finish(self, result: Result<Arc<ClientConnection>, Refused>) {
+/// One attempt to connect, in a task of its own: the calls that wait for it may be dropped meanwhile. However it ends, even
+/// unpolled, the channel hears of it.
+struct Attempt {
+    shared: Arc<Shared>,
+    is_over: bool,
+}
+
+impl Attempt {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), is_over: false }
+    }
+
+    async fn run(mut self) {
+        let shared = &self.shared;
+        let channel: Weak<dyn ConnectionOwner> = Arc::<Shared>::downgrade(shared);
+        let result = connect::attempt(&shared.target, &shared.config, &shared.options, &channel).await;
+        self.is_over = true;
         self.shared.ended(result);
-        std::mem::forget(self);
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        let mut state = lock(&self.shared.state);
-        if matches!(state.phase, Phase::Connecting) {
-            self.shared.set(&mut state, Phase::Idle(None));
+        if self.is_over {
+            return;
+        }
+        if std::thread::panicking() {
+            self.shared.ended(Err(Refused::panicked()));
+        } else {
+            self.shared.vanished();
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::env;
 use std::os::unix::net::UnixListener;
 
-use super::{Server, ServerBuilder};
+use super::{Server, ServerBuilder, Source};
 use crate::config::IpcConfig;
 use crate::error::IpcError;
 use crate::transport::Listener;
@@ -35,6 +35,7 @@ impl Server {
         }
         let listener = Listener::adopt(listener).map_err(fail)?;
         tracing::info!(endpoint = config.endpoint_path, "listening on a given socket");
+        let listener = Source::Socket(listener);
         Ok(Self { core: builder.into_core(config), listener, _place: None })
     }
 

@@ -1,24 +1,32 @@
 //! What a server is made of: its settings, its services, and what is checked before it listens.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::accept::{self, Counts};
+use super::growth::TotalBudget;
 use super::router::{Router, Service};
-use super::{Core, Server};
-use crate::client::builder::DEFAULT_CREDIT;
-use crate::client::reconnect::random;
-use crate::config::IpcConfig;
-use crate::endpoint::{self, Place};
+use super::{Core, Server, Source};
+use crate::config::{DEFAULT_SERVER_CREDIT, IpcConfig};
+use crate::endpoint::{self, Access, Place, Policy};
 use crate::error::IpcError;
 use crate::layer::{Layers, ServerLayer};
-use crate::peer::{PeerInfo, Policy};
+use crate::peer::PeerInfo;
+use crate::protocol::envelope::{Hello, MAX_CREDIT};
+use crate::random::random;
 use crate::status::Status;
 use crate::transport::Listener;
-use crate::wire::{Hello, MAX_CREDIT};
+
+/// The bytes of requests that one connection may have open, unless the builder says otherwise.
+const DEFAULT_REQUEST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the requests of one connection, and of all of them, may take once they are decoded. Texts that fill
+/// [`DEFAULT_REQUEST_BYTES`] fit.
+const DEFAULT_DECODED_BYTES: u64 = 136 * 1024 * 1024;
+const DEFAULT_TOTAL_DECODED_BYTES: u64 = 4 * DEFAULT_DECODED_BYTES;
 
 /// Settings of a server beyond [`IpcConfig`], and its services.
 #[derive(Debug)]
@@ -33,6 +41,9 @@ pub struct ServerBuilder {
 pub(crate) struct Options {
     pub(crate) max_concurrent_calls: u32,
     pub(super) max_total_calls: usize,
+    pub(super) max_request_bytes: u64,
+    max_decoded_bytes: u64,
+    max_total_decoded_bytes: u64,
     pub(super) initial_credit: u64,
     pub(super) drain_timeout: Duration,
     pub(super) peer_version: String,
@@ -47,7 +58,10 @@ impl ServerBuilder {
             options: Options {
                 max_concurrent_calls: 256,
                 max_total_calls: usize::MAX,
-                initial_credit: DEFAULT_CREDIT,
+                max_request_bytes: DEFAULT_REQUEST_BYTES,
+                max_decoded_bytes: DEFAULT_DECODED_BYTES,
+                max_total_decoded_bytes: DEFAULT_TOTAL_DECODED_BYTES,
+                initial_credit: DEFAULT_SERVER_CREDIT,
                 drain_timeout: Duration::from_secs(10),
                 peer_version: String::new(),
                 policy: Policy::default(),
@@ -75,15 +89,34 @@ impl ServerBuilder {
         self
     }
 
-    /// How many calls all connections together may have open; one more is answered `RESOURCE_EXHAUSTED` and not
-    /// processed. Default: as many as the connections' own limits add up to.
+    /// How many calls all connections together may have running; one more is answered `RESOURCE_EXHAUSTED` and
+    /// not processed. Default: as many as the connections' own limits add up to.
     pub const fn max_total_calls(mut self, calls: usize) -> Self {
         self.options.max_total_calls = calls;
         self
     }
 
+    /// How many bytes the requests of one connection's open calls may have together; clients queue their calls beyond it,
+    /// and one request always fits. It counts requests as they are on the wire, and no streamed messages. Default: 16 MiB.
+    ///
+    /// 0 means no limit.
+    pub const fn max_request_bytes(mut self, bytes: u64) -> Self {
+        self.options.max_request_bytes = bytes;
+        self
+    }
+
+    /// How much memory the requests of one connection, and of all connections together, may take once they are decoded.
+    /// It is estimated from the worst that their bytes can become, before they are decoded. A call beyond it is answered
+    /// `RESOURCE_EXHAUSTED` and not processed; one request always fits. A request with one large string or `bytes` field
+    /// counts eight times its size and a little more. Default: 136 MiB and 544 MiB.
+    pub const fn max_decoded_bytes(mut self, per_connection: u64, total: u64) -> Self {
+        self.options.max_decoded_bytes = per_connection;
+        self.options.max_total_decoded_bytes = total;
+        self
+    }
+
     /// How many bytes of streamed messages, 32 more for each, a client may send on a call before the handler has
-    /// taken them. It bounds what an unread stream costs in memory. Default: 1 MiB.
+    /// taken them. One message may go beyond it. It bounds what an unread stream costs in memory. Default: 256 KiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self
@@ -109,8 +142,10 @@ impl ServerBuilder {
         self.allow(move |peer| peer.gid == Some(gid))
     }
 
-    /// Lets processes connect, too, of which `rule` says so. At that time what the peer says of itself is not known
-    /// yet.
+    /// Lets processes connect, too, if `rule` returns `true` for them. It is asked before the peer has said anything, so
+    /// of [`PeerInfo`] only what the system knows is there.
+    ///
+    /// With any such rule, a quarter of all connections is kept for users who have none, so that one user can't take all.
     pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         self.options.policy.allow(rule);
         self
@@ -149,6 +184,7 @@ impl ServerBuilder {
         })?;
         place.bound()?;
         tracing::info!(endpoint, "listening");
+        let listener = Source::Socket(listener);
         Ok(Server { core: self.into_core(config), listener, _place: Some(place) })
     }
 
@@ -168,18 +204,46 @@ impl ServerBuilder {
     }
 
     pub(crate) fn into_core(self, config: &IpcConfig) -> Arc<Core> {
+        let is_shared = self.options.policy.access() == Access::Open;
+        let options = self.options;
         Arc::new(Core {
             config: config.clone(),
             router: self.router,
-            options: self.options,
             layers: self.layers,
             instance_id: random(),
-            counts: Counts::default(),
+            counts: Counts::new(config.max_connections, is_shared),
+            growth: TotalBudget::new(options.max_decoded_bytes, options.max_total_decoded_bytes),
+            options,
             calls: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             next_connection: AtomicU64::new(0),
             connections: Mutex::default(),
             one_left: Notify::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::growth::estimate;
+
+    /// A message with one field of so many bytes.
+    fn text(length: usize) -> Vec<u8> {
+        prost::Message::encode_to_vec(&"x".repeat(length))
+    }
+
+    #[test]
+    fn texts_that_fill_the_bytes_of_requests_fit_when_they_are_decoded() {
+        const CALLS: usize = 256;
+        let whole = usize::try_from(DEFAULT_REQUEST_BYTES).unwrap();
+        // Few large ones, many small ones, and both.
+        for length in [(1 << 20) - 64, 600_000, 100_000, whole / CALLS - 8] {
+            let count = whole / (length + 8);
+            let taken = count as u64 * estimate(&text(length));
+            assert!(taken <= DEFAULT_DECODED_BYTES, "{count} of {length} bytes count {taken}");
+        }
+        let mixed = 240 * estimate(&text(2048)) + 15 * estimate(&text((1 << 20) - 64));
+        assert!(mixed <= DEFAULT_DECODED_BYTES, "{mixed}");
     }
 }

@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 
-use super::dispatch::Around;
 use super::reply::Encoded;
-use super::task::Job;
+use super::task::RunningCall;
 use super::work::Ended;
-use crate::layer::{CallContext, unanswered};
+use crate::layer::{CallContext, Layers, unanswered};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
@@ -14,26 +13,30 @@ use crate::streaming::Streaming;
 
 /// Runs the handler inside its layers; returns also what a layer answers with in its stead, unless that is a stream, which
 /// has been sent then.
-pub(super) async fn through(
-    around: Around,
+pub(super) async fn run(
+    layers: Layers<Status>,
+    route: usize,
     message: Option<Bytes>,
     metadata: Metadata,
-    job: &mut Job,
+    call: &mut RunningCall,
 ) -> Result<(Ended, Option<Encoded>), Status> {
-    let (streams, deadline) = (job.shape.responses, job.slot.state.deadline());
-    let path = job.slot.path(around.route);
-    let mut context = CallContext::new(path, metadata, deadline, Some(job.slot.peer()));
-    let (mut ran, mut answered) = (false, false);
-    let (ran_, answered_, inner) = (&mut ran, &mut answered, &mut *job);
+    let streams = call.shape.responses;
+    let path = call.slot.path(route);
+    let mut context = CallContext::new(path, metadata, call.slot.deadline, Some(call.slot.peer()));
+    let mut ran = false;
+    let mut answered = false;
+    let note_ran = &mut ran;
+    let note_answered = &mut answered;
+    let inner = &mut *call;
     let last = async move |metadata, begin: Metadata| {
-        *ran_ = true;
+        *note_ran = true;
         let mut headers = if streams { Metadata::new() } else { begin.clone() };
         let ended = inner.handle(message, metadata, begin).await?;
-        *answered_ = true;
+        *note_answered = true;
         headers.merge(ended.headers);
         Ok((headers, ended.trailers))
     };
-    around.layers.run(&mut context, last).await?;
+    layers.run(&mut context, last).await?;
     let instead = context.take_answer();
     let (headers, trailers) = context.into_response_metadata();
     match instead {
@@ -48,7 +51,7 @@ pub(super) async fn through(
         }
         Some(answer) => {
             let answer = Streaming::of_list(answer.into_iter().map(Encoded).collect());
-            job.slot.reply(headers).stream(Ok(Response::new(answer))).await?;
+            call.slot.reply(headers).stream(Ok(Response::new(answer))).await?;
             Ok((Ended { headers: Metadata::new(), trailers }, None))
         }
     }

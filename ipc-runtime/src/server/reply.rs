@@ -11,21 +11,21 @@ use futures_core::Stream;
 use prost::encoding::{DecodeContext, WireType, skip_field};
 use prost::{DecodeError, Message};
 
-use super::calls::ServerConnection;
-use crate::connection::batch::{Batch, Outgoing, Stopped};
-use crate::connection::call::CallState;
-use crate::connection::writer::{Class, Refusal};
+use crate::error::IpcError;
+use crate::link::Link;
+use crate::link::batch::{Batch, Outgoing, Stopped};
+use crate::link::scratch;
 use crate::metadata::Metadata;
+use crate::protocol::encode::Encode;
+use crate::protocol::table::CallKey;
 use crate::request::Response;
 use crate::status::Status;
-use crate::wire::encode::{Encode, pairs};
-use crate::wire::{Body, Headers};
 
 /// What a handler that streams its answer is given to stream it with.
 pub struct Reply {
-    owner: Arc<ServerConnection>,
+    link: Arc<Link>,
+    key: CallKey,
     id: u64,
-    state: Arc<CallState>,
     /// Metadata that layers put before the handler's own.
     begin: Metadata,
 }
@@ -35,13 +35,8 @@ pub struct Reply {
 pub struct Streamed;
 
 impl Reply {
-    pub(super) const fn new(
-        owner: Arc<ServerConnection>,
-        id: u64,
-        state: Arc<CallState>,
-        begin: Metadata,
-    ) -> Self {
-        Self { owner, id, state, begin }
+    pub(super) const fn new(link: Arc<Link>, key: CallKey, id: u64, begin: Metadata) -> Self {
+        Self { link, key, id, begin }
     }
 
     /// Sends the metadata and the items of a handler's response.
@@ -70,13 +65,13 @@ impl Reply {
             let next = match next {
                 Poll::Ready(next) => next,
                 Poll::Pending => {
-                    self.send(&mut batch).await?;
+                    self.send(&mut batch)?;
                     poll_fn(|cx| stream.as_mut().poll_next(cx)).await
                 }
             };
             let Some(Ok(item)) = next else {
                 // The end of the stream, or its failure, needs no credit.
-                self.send(&mut batch).await?;
+                self.send(&mut batch)?;
                 next.transpose()?;
                 return Ok(Response::received(Streamed, Metadata::new(), trailers));
             };
@@ -89,31 +84,34 @@ impl Reply {
     async fn put(&self, batch: &mut Batch, item: &dyn Encode) -> Result<(), Status> {
         let Err(stopped) = batch.put(self.outgoing(), item).await else { return Ok(()) };
         if let Stopped::Item(_) = stopped {
-            self.send(batch).await?;
+            self.send(batch)?;
         }
         Err(stopped.into())
     }
 
     /// Sends what has come together, before anything is waited for.
-    async fn send(&self, batch: &mut Batch) -> Result<(), Status> {
-        batch.send(self.outgoing()).await?;
-        self.owner.connection.writer.flush();
-        Ok(())
+    fn send(&self, batch: &mut Batch) -> Result<(), Status> {
+        if batch.is_empty() {
+            self.link.flush();
+        }
+        batch.send(self.outgoing()).map_err(Status::from)
     }
 
     fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing { connection: &self.owner.connection, id: self.id, state: &self.state }
+        Outgoing { link: &self.link, key: self.key, id: self.id }
     }
 
     fn send_headers(&self, headers: &Metadata) -> Result<(), Status> {
-        let connection = &self.owner.connection;
-        let sent = connection.writer.append(Class::Control, |buffer, _| {
-            connection.encoder.put(buffer, self.id, Body::Headers(Headers { metadata: pairs(headers) }))
-        });
-        match sent {
-            Err(Refusal::Frame(error)) => Err(error.into()),
-            _ => Ok(()),
-        }
+        let (link, key) = (&self.link, self.key);
+        scratch::encode(
+            0,
+            |buffer| link.encoder().put_headers(buffer, self.id, headers),
+            |frame| {
+                // They leave with the first items, or before anything is waited for.
+                link.peek(|core| core.send_headers(key, frame));
+            },
+        )
+        .map_err(IpcError::into)
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use super::dispatch::ServerCall;
 use crate::error::IpcError;
+use crate::protocol::envelope::ServiceInfo;
 use crate::status::Status;
-use crate::wire::ServiceInfo;
 
 /// What the generator implements for a service's server.
 pub trait Service: Send + Sync + 'static {
@@ -35,19 +33,11 @@ impl<S: Service> Dispatch for S {
     }
 }
 
-/// A handler that pauses later than this holds others up.
-const QUICK: Duration = Duration::from_micros(200);
-
-/// How often in a row a handler must have paused quickly to count as quick.
-const QUICK_AFTER: u8 = 16;
-
 /// Where a method's calls go.
 pub(crate) struct Route {
     service: Arc<dyn Dispatch>,
     method: usize,
     path: Arc<str>,
-    /// How often in a row its handlers have paused, or ended, quickly.
-    quick: AtomicU8,
 }
 
 impl Route {
@@ -76,12 +66,7 @@ impl Router {
         let service: Arc<dyn Dispatch> = Arc::new(service);
         for (method, name) in S::METHODS.iter().enumerate() {
             let path = format!("/{}/{name}", S::NAME);
-            let route = Route {
-                service: Arc::clone(&service),
-                method,
-                path: Arc::from(path.as_str()),
-                quick: AtomicU8::new(0),
-            };
+            let route = Route { service: Arc::clone(&service), method, path: Arc::from(path.as_str()) };
             self.by_path.insert(path.into_bytes().into(), self.routes.len());
             self.routes.push(route);
         }
@@ -101,32 +86,22 @@ impl Router {
         &self.services
     }
 
-    /// Where a call goes. `last` is where the one before it went, as often the next does: looked at first, and kept.
+    /// Where a call goes: the place of its route. `last` is where the one before it went, as often the next does: looked at
+    /// first, and kept.
     ///
     /// # Errors
     ///
     /// `UNIMPLEMENTED` that names what is missing, the service or the method.
-    pub(crate) fn find(&self, path: &[u8], last: &mut usize) -> Result<&Route, Status> {
+    pub(crate) fn find(&self, path: &[u8], last: &mut usize) -> Result<usize, Status> {
         if self.routes.get(*last).is_none_or(|route| route.path.as_bytes() != path) {
             *last = self.by_path.get(path).copied().ok_or_else(|| self.missing(path))?;
         }
-        Ok(&self.routes[*last])
+        Ok(*last)
     }
 
-    /// Whether the method's handlers are known not to compute for long.
-    pub(crate) fn is_quick(&self, route: usize) -> bool {
-        self.routes[route].quick.load(Ordering::Relaxed) >= QUICK_AFTER
-    }
-
-    /// A handler has paused, or ended, after so long.
-    pub(crate) fn note_pace(&self, route: usize, paused_after: Duration) {
-        let quick = &self.routes[route].quick;
-        let before = quick.load(Ordering::Relaxed);
-        if paused_after > QUICK {
-            quick.store(0, Ordering::Relaxed);
-        } else if before < QUICK_AFTER {
-            quick.store(before + 1, Ordering::Relaxed);
-        }
+    /// A route that was found.
+    pub(crate) fn route(&self, route: usize) -> &Route {
+        &self.routes[route]
     }
 
     /// The path of a route that was found.

@@ -3,44 +3,54 @@
 //! A new task for each call would cost more than the rest of a small call: tokio aligns its tasks to whole cache lines, which
 //! the C library's allocator has no fast path for. It knows calls as futures and nothing else of them.
 
+#[cfg(all(test, feature = "interleavings", target_os = "linux"))]
+mod interleavings;
+
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::task::Answering;
-use crate::connection::writer::lock;
+use super::stall;
+use super::task::CallTask;
+use crate::sync::checked::{Mutex, lock};
 
 /// So many tasks wait for calls at most; the others end with theirs.
 const MAX_IDLE: usize = 256;
 
-/// The tasks of one connection.
-#[derive(Debug, Default)]
-pub(crate) struct Runners {
-    idle: Mutex<Idle>,
+/// The tasks of one connection. Tests have other futures in place of calls.
+#[derive(Debug)]
+pub(crate) struct Runners<C = CallTask> {
+    idle: Mutex<Idle<C>>,
 }
 
-#[derive(Debug, Default)]
-struct Idle {
-    waiting: Vec<Arc<Place>>,
+#[derive(Debug)]
+struct Idle<C> {
+    waiting: Vec<Arc<IdleRunner<C>>>,
     closed: bool,
 }
 
 /// Where a waiting task finds its next call.
 #[derive(Debug)]
-struct Place {
-    next: Mutex<Next>,
+struct IdleRunner<C> {
+    next: Mutex<Assignment<C>>,
 }
 
 #[derive(Debug)]
-struct Next {
-    call: Option<Answering>,
+struct Assignment<C> {
+    call: Option<C>,
     waker: Waker,
     closed: bool,
 }
 
-impl Runners {
+impl<C> Default for Runners<C> {
+    fn default() -> Self {
+        Self { idle: Mutex::new(Idle { waiting: Vec::new(), closed: false }) }
+    }
+}
+
+impl<C> Runners<C> {
     /// Takes a task that waits.
-    fn take(&self) -> Option<Arc<Place>> {
+    fn take(&self) -> Option<Arc<IdleRunner<C>>> {
         lock(&self.idle).waiting.pop()
     }
 
@@ -57,7 +67,7 @@ impl Runners {
     }
 
     /// Keeps a task for later; `false` if it shall end.
-    fn keep(&self, place: &Arc<Place>) -> bool {
+    fn keep(&self, place: &Arc<IdleRunner<C>>) -> bool {
         let mut idle = lock(&self.idle);
         let keep = !idle.closed && idle.waiting.len() < MAX_IDLE;
         if keep {
@@ -67,8 +77,8 @@ impl Runners {
     }
 }
 
-impl Place {
-    fn give(&self, what: impl FnOnce(&mut Next)) {
+impl<C> IdleRunner<C> {
+    fn give(&self, what: impl FnOnce(&mut Assignment<C>)) {
         let mut next = lock(&self.next);
         what(&mut next);
         next.waker.wake_by_ref();
@@ -76,40 +86,42 @@ impl Place {
 }
 
 /// Runs a call in a task of its own, one of its connection's if any waits.
-pub(super) fn run(call: Answering) {
+pub(super) fn run(call: CallTask) {
     let Some(runners) = call.runners() else { return };
     if let Some(place) = runners.take() {
         place.give(|next| next.call = Some(call));
     } else {
         let runners = Arc::clone(runners);
-        tokio::spawn(Runner { call, waits: false, handed_over: false, place: None, runners });
+        tokio::spawn(Runner::new(call, runners));
     }
 }
 
 /// One of the tasks.
-struct Runner {
-    call: Answering,
+struct Runner<C> {
+    call: C,
     waits: bool,
-    /// Another worker has been woken, where the handler may compute for long.
-    handed_over: bool,
     /// Made when it first waits.
-    place: Option<Arc<Place>>,
-    runners: Arc<Runners>,
+    place: Option<Arc<IdleRunner<C>>>,
+    runners: Arc<Runners<C>>,
 }
 
-impl Runner {
+impl<C> Runner<C> {
+    const fn new(call: C, runners: Arc<Runners<C>>) -> Self {
+        Self { call, waits: false, place: None, runners }
+    }
+
     /// Waits for another call; `false` if none will come.
     fn wait(&mut self, cx: &Context<'_>) -> bool {
         let place = self.place.get_or_insert_with(|| {
-            let next = Next { call: None, waker: cx.waker().clone(), closed: false };
-            Arc::new(Place { next: Mutex::new(next) })
+            let next = Assignment { call: None, waker: cx.waker().clone(), closed: false };
+            Arc::new(IdleRunner { next: Mutex::new(next) })
         });
         lock(&place.next).waker.clone_from(cx.waker());
         self.runners.keep(place)
     }
 }
 
-impl Future for Runner {
+impl<C: Future<Output = ()> + Unpin> Future for Runner<C> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -125,15 +137,8 @@ impl Future for Runner {
                 drop(next);
                 self.call = call;
                 self.waits = false;
-                self.handed_over = false;
             }
-            if !std::mem::replace(&mut self.handed_over, true) && !self.call.is_quick() {
-                // A task that goes to the back of its worker's queue wakes another worker, if one sleeps. Tokio would
-                // not: the sockets are looked at by a worker that sleeps, and all would wait while the handler computes.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if Pin::new(&mut self.call).poll(cx).is_pending() {
+            if stall::watched(|| Pin::new(&mut self.call).poll(cx)).is_pending() {
                 return Poll::Pending;
             }
             self.waits = true;

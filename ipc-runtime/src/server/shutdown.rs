@@ -1,7 +1,5 @@
 //! The end of a server: farewells, a time to finish, and the cut.
 
-use std::sync::atomic::Ordering;
-
 use tokio::task::JoinSet;
 
 use super::Server;
@@ -16,7 +14,7 @@ pub struct Shutdown {
 
 impl Server {
     pub(super) async fn shut_down(self, mut connections: JoinSet<()>) -> Shutdown {
-        self.core.draining.store(true, Ordering::Release);
+        self.core.draining.send_replace(true);
         let draining = self.core.connections();
         tracing::info!(connections = draining.len(), "shutting down");
         for connection in &draining {

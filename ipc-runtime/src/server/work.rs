@@ -10,19 +10,20 @@ use pin_project_lite::pin_project;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::dispatch::Slot;
+use super::dispatch::CallSlot;
 use super::reply::{Reply, Streamed};
+use crate::message;
 use crate::metadata::Metadata;
+use crate::protocol::encode::Encode;
 use crate::request::{Request, Response};
 use crate::status::Status;
-use crate::wire::encode::Encode;
-use crate::wire::message;
+use crate::streaming::Streaming;
 
 /// What a handler is begun with.
 pub(super) struct Begin<'a> {
-    pub(super) slot: &'a Slot,
-    /// The request's one message; empty where the method takes a stream.
-    pub(super) message: Bytes,
+    pub(super) slot: &'a CallSlot,
+    /// The request's one message; where the method takes a stream, the only one of it, if it came with the call.
+    pub(super) message: Option<Bytes>,
     pub(super) metadata: Metadata,
     pub(super) deadline: Option<Instant>,
     /// Metadata that layers put before the handler's own.
@@ -30,15 +31,26 @@ pub(super) struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    pub(super) fn decode<Q: Message + Default>(&self) -> Result<Q, Status> {
-        message::decode(&self.message)
-            .map_err(|error| Status::invalid_argument(format!("the request does not decode: {error}")))
+    pub(super) fn decode<Q: Message + Default>(&mut self) -> Result<Q, Option<Status>> {
+        let message = self.message.take().unwrap_or_default();
+        message::decode(&message)
+            .map_err(|error| Some(Status::invalid_argument(format!("the request does not decode: {error}"))))
+    }
+
+    /// The requests of a method that takes a stream.
+    pub(super) fn requests<Q: Message + Default>(&mut self) -> Streaming<Q> {
+        self.slot.requests(self.message.take())
     }
 
     /// The handler's request. From here on the call counts as processed.
-    pub(super) fn request<T>(&mut self, message: T) -> Request<T> {
-        self.slot.start();
-        Request::received(message, std::mem::take(&mut self.metadata), self.deadline, self.slot.peer())
+    ///
+    /// # Errors
+    ///
+    /// The call is over already: the handler must not run.
+    pub(super) fn request<T>(&mut self, message: T) -> Result<Request<T>, Option<Status>> {
+        self.slot.begin().map_err(|_| None)?;
+        let metadata = std::mem::take(&mut self.metadata);
+        Ok(Request::received(message, metadata, self.deadline, self.slot.peer()))
     }
 
     pub(super) fn reply(&mut self) -> Reply {
@@ -56,7 +68,11 @@ pub(super) struct Ended {
 /// A handler that waits, runs, or has answered.
 pub(super) trait Work: Send {
     /// Hands the handler its request.
-    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Status>;
+    ///
+    /// # Errors
+    ///
+    /// The request does not decode, or `None`: the call is over already.
+    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Option<Status>>;
 
     /// Runs it; pending for ever where it was not begun.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Ended, Status>>;
@@ -66,17 +82,17 @@ pub(super) trait Work: Send {
 }
 
 /// What a handler answers with: a message that is still to be written, or the end of a stream.
-pub(super) trait Answer: Send {
+pub(super) trait HandlerAnswer: Send {
     fn encode(&self) -> Option<&dyn Encode>;
 }
 
-impl<R: Message> Answer for R {
+impl<R: Message> HandlerAnswer for R {
     fn encode(&self) -> Option<&dyn Encode> {
         Some(self)
     }
 }
 
-impl Answer for Streamed {
+impl HandlerAnswer for Streamed {
     fn encode(&self) -> Option<&dyn Encode> {
         None
     }
@@ -93,7 +109,7 @@ pin_project! {
 
 impl<F, Fut, R> Handling<F, Fut, R>
 where
-    F: FnOnce(Begin<'_>) -> Result<Fut, Status>,
+    F: FnOnce(Begin<'_>) -> Result<Fut, Option<Status>>,
 {
     pub(super) const fn new(begin: F) -> Self {
         Self { begin: Some(begin), running: None, answer: None }
@@ -102,11 +118,11 @@ where
 
 impl<F, Fut, R> Work for Handling<F, Fut, R>
 where
-    F: FnOnce(Begin<'_>) -> Result<Fut, Status> + Send,
+    F: FnOnce(Begin<'_>) -> Result<Fut, Option<Status>> + Send,
     Fut: Future<Output = Result<Response<R>, Status>> + Send,
-    R: Answer,
+    R: HandlerAnswer,
 {
-    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Status> {
+    fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Option<Status>> {
         let mut this = self.project();
         if let Some(handler) = this.begin.take() {
             this.running.set(Some(handler(begin)?));

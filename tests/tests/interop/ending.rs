@@ -1,6 +1,6 @@
 //! Told to end, by SIGTERM or on Windows by the end of its standard input: calls that run may end, new ones are refused, and what takes too long is cut.
 
-use ipc_runtime::{Channel, Code, IpcConfig, Streaming};
+use ipc_runtime::{Channel, Code, IpcConfig, Request, Streaming};
 use ipc_tests::interop::outgoing::{Feed, outgoing};
 use ipc_tests::interop::proto::{
     Empty, Payload, ResponseParameters, StreamingOutputCallRequest, StreamingOutputCallResponse,
@@ -59,7 +59,8 @@ async fn begun_call(
 /// Calls until the server has seen the signal; up to then it answers, from then on it refuses.
 async fn refused_from_now_on(client: &TestServiceClient) {
     loop {
-        match client.empty_call(Empty {}).await {
+        // One that waits is asked to come back while the server drains.
+        match client.empty_call(Request::new(Empty {}).with_wait_for_ready(false)).await {
             Ok(_) => {}
             Err(error) => return assert_eq!(error.code(), Code::Unavailable, "{error}"),
         }

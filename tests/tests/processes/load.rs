@@ -13,7 +13,7 @@ use ipc_runtime::{Channel, ChannelState, Code, IpcConfig, IpcError, Request, Ser
 use ipc_tests::actor::{ActorClient, ActorServer, Handlers, Nothing};
 use ipc_tests::clock::Clock;
 use ipc_tests::raw::soon;
-use ipc_tests::setup::{Real, place, text};
+use ipc_tests::setup::{Real, hasty, place, text};
 use ipc_tests::wire::{self, code};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::task::JoinHandle;
@@ -240,7 +240,7 @@ async fn refused_clients_are_told_to_come_back_and_do() {
     let mut first = real.raw().await;
     let channel = Channel::new(&real.config).expect("settings");
     let mut states = channel.state_changes();
-    let error = Channel::connect(&real.config).await.expect_err("no room");
+    let error = real.client().echo(hasty(1)).await.expect_err("no room");
     assert_eq!(
         error.to_string(),
         format!(

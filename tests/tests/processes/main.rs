@@ -16,6 +16,8 @@ mod directory;
 mod ledger;
 // The queue of a socket, and descriptors.
 mod load;
+// Signals that stop a program and let it go on.
+mod pauses;
 // Users and groups.
 mod peers;
 // Locks.

@@ -4,7 +4,7 @@ use ipc_runtime::{Channel, ChannelState, Code, Request, Server};
 use ipc_tests::clock::{Clock, settle};
 use ipc_tests::probe::{Controls, Handlers, ProbeClient, ProbeServer, note};
 use ipc_tests::raw::{RawServer, soon};
-use ipc_tests::setup::{Played, Real, done, failed, ms, place, text};
+use ipc_tests::setup::{Played, Real, done, failed, hasty, ms, place, text};
 use ipc_tests::wire::{self, code};
 
 async fn serve(config: &ipc_runtime::IpcConfig) -> tokio::task::JoinHandle<()> {
@@ -113,10 +113,10 @@ fn millis(wait: f64) -> u64 {
 async fn a_call_during_the_backoff_fails_at_once_unless_it_waits() {
     let _clock = Clock::stop();
     let played = Played::start();
-    let call = played.echo();
+    let call = played.hasty_echo();
     drop(played.server.accept().await);
     failed(done(call).await, Code::Unavailable, false);
-    failed(played.client.echo(text(1)).await, Code::Unavailable, false);
+    failed(played.client.echo(hasty(1)).await, Code::Unavailable, false);
     assert!(played.server.nobody_comes().await);
 }
 

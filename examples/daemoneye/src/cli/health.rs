@@ -47,7 +47,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<Exit
 /// Asks twice and takes the second answer's time: the first one's includes connecting.
 async fn ask(daemon: Daemon, call: impl AsyncFn(Channel) -> Result<Health, IpcError>) -> Report {
     let answer = async {
-        let channel = daemon.connect().await?;
+        let channel = daemon.connect_now().await?;
         call(channel.clone()).await.map_err(|error| daemon.explain(&error))?;
         let begun = Instant::now();
         let health = call(channel).await.map_err(|error| daemon.explain(&error))?;

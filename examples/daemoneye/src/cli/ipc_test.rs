@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         Of::Procmond => Daemon::procmond(settings),
         Of::Agent => Daemon::agent(settings),
     };
-    let echo = DiagnosticsClient::new(daemon.connect().await?);
+    let echo = DiagnosticsClient::new(daemon.connect_now().await?);
     let sizes = payload_sizes(daemon.config.max_frame_bytes);
     let progress = progress_bar(args.calls * (sizes.len() as u64 + 1));
     let mut rows = Vec::new();

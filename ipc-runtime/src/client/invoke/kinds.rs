@@ -6,10 +6,10 @@ use prost::Message;
 
 use super::outbound::Outbound;
 use super::streaming::{Beginning, Begun, beginning};
-use super::{Answer, Invocation, Sending, Unanswered, single_answer};
-use crate::client::calls::ClientCall;
+use super::{Invocation, Sending, Unanswered, UnaryResponse, single_response};
 use crate::client::channel::Channel;
-use crate::codegen::Method;
+use crate::client::connection::ClientCall;
+use crate::client::method::Method;
 use crate::error::IpcError;
 use crate::layer::{Boxed, CallContext, Path, unanswered};
 use crate::metadata::Metadata;
@@ -139,18 +139,18 @@ impl Channel {
         call: &mut Invocation<'_>,
         metadata: Metadata,
         sending: &mut Sending<'_>,
-    ) -> Result<Answer, IpcError> {
+    ) -> Result<UnaryResponse, IpcError> {
         if self.layers().is_empty() {
-            return Ok(call.run(&metadata, sending, single_answer).await?.1);
+            return Ok(call.run(&metadata, sending, single_response).await?.1);
         }
         // Boxed, so that calls without layers stay small.
-        let read: Read<Answer> = |call| Box::pin(single_answer(call));
+        let read: ReadAnswer<UnaryResponse> = |call| Box::pin(single_response(call));
         let layered = Box::pin(self.through_layers(call, metadata, sending, read)).await?;
         let message = match layered.instead {
             Some(instead) => Bytes::from(instead.concat()),
             None => layered.received.ok_or_else(unanswered)?.1.message,
         };
-        Ok(Answer { metadata: layered.metadata, message, trailers: layered.trailers })
+        Ok(UnaryResponse { metadata: layered.metadata, message, trailers: layered.trailers })
     }
 
     async fn streamed(
@@ -163,7 +163,7 @@ impl Channel {
             let (open, beginning) = call.run(&metadata, sending, beginning).await?;
             return Ok(Begun::of(call.shared, open, beginning));
         }
-        let read: Read<Beginning> = |call| Box::pin(beginning(call));
+        let read: ReadAnswer<Beginning> = |call| Box::pin(beginning(call));
         let layered = Box::pin(self.through_layers(call, metadata, sending, read)).await?;
         let mut begun = match (layered.instead, layered.received) {
             (Some(instead), _) => Begun::instead(instead),
@@ -175,12 +175,12 @@ impl Channel {
         Ok(begun)
     }
 
-    async fn through_layers<T: Headed + 'static>(
+    async fn through_layers<T: AnswerHead + 'static>(
         &self,
         call: &mut Invocation<'_>,
         metadata: Metadata,
         sending: &mut Sending<'_>,
-        read: Read<T>,
+        read: ReadAnswer<T>,
     ) -> Result<Layered<T>, IpcError> {
         let deadline = call.deadline;
         let mut context = CallContext::new(Path::Static(call.method.path()), metadata, deadline, None);
@@ -206,7 +206,7 @@ impl Channel {
 }
 
 /// How the answer of a call is read; boxed, for layers.
-type Read<T> = for<'a> fn(&'a ClientCall) -> Boxed<'a, Result<T, Unanswered>>;
+type ReadAnswer<T> = for<'a> fn(&'a mut ClientCall) -> Boxed<'a, Result<T, Unanswered>>;
 
 /// What a call inside its layers came to.
 struct Layered<T> {
@@ -218,18 +218,18 @@ struct Layered<T> {
 }
 
 /// An answer with metadata that layers see.
-trait Headed: Send {
+trait AnswerHead: Send {
     /// The metadata before the first message and with the end.
     fn take_head(&mut self) -> (Metadata, Metadata);
 }
 
-impl Headed for Answer {
+impl AnswerHead for UnaryResponse {
     fn take_head(&mut self) -> (Metadata, Metadata) {
         (std::mem::take(&mut self.metadata), std::mem::take(&mut self.trailers))
     }
 }
 
-impl Headed for Beginning {
+impl AnswerHead for Beginning {
     fn take_head(&mut self) -> (Metadata, Metadata) {
         (std::mem::take(&mut self.metadata), Metadata::new())
     }

@@ -12,14 +12,16 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use prost::Message;
 
-use crate::client::calls::{ClientCall, ClientConnection};
-use crate::connection::batch::{Batch, Outgoing, Stopped};
-use crate::connection::call::{CallState, End};
-use crate::connection::writer::Class;
+use tokio::time::Instant;
+
+use crate::client::connection::ClientCall;
 use crate::error::IpcError;
+use crate::link::batch::{Batch, Outgoing, Stopped, id_of};
+use crate::link::{Link, scratch};
+use crate::protocol::encode::Encode;
+use crate::protocol::envelope::wire::{Empty, WireBody};
+use crate::protocol::table::CallKey;
 use crate::status::Status;
-use crate::wire::encode::Encode;
-use crate::wire::{Body, Empty};
 
 /// Items held beyond this are let go, and with them the chance to repeat the call.
 const MAX_HELD_BYTES: usize = 256 * 1024;
@@ -97,26 +99,46 @@ enum Fetched {
 }
 
 /// The parts of a call that sending needs; it does not keep the call from being cancelled.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Lane {
-    connection: Arc<ClientConnection>,
-    id: u64,
-    state: Arc<CallState>,
+    link: Arc<Link>,
+    key: CallKey,
 }
 
 impl Lane {
     pub(super) fn of(call: &ClientCall) -> Self {
-        Self { connection: Arc::clone(&call.connection), id: call.id, state: Arc::clone(&call.state) }
+        Self { link: Arc::clone(&call.connection.link), key: call.key() }
     }
 
-    fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing { connection: &self.connection.connection, id: self.id, state: &self.state }
+    fn outgoing(&self, id: u64) -> Outgoing<'_> {
+        Outgoing { link: &self.link, key: self.key, id }
     }
 
     /// Fails the call on this side, as its reader will see.
     pub(super) fn fail(&self, status: Status) {
-        self.state.put_end(End::cancelled(status));
-        self.connection.cancel(self.id);
+        self.link.update(Instant::now().into_std(), |core, now| core.fail(now, self.key, status));
+    }
+
+    fn is_answered(&self) -> bool {
+        self.link.peek(|core| core.is_answered(self.key))
+    }
+
+    fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        self.link.peek(|core| core.poll_over(self.key, cx.waker())).map_or(Poll::Pending, |_| Poll::Ready(()))
+    }
+
+    fn half_close(&self, id: u64) {
+        let put = scratch::encode(
+            0,
+            |buffer| self.link.encoder().put(buffer, id, WireBody::HalfClose(Empty {})),
+            |frame| {
+                let now = Instant::now().into_std();
+                self.link.update(now, |core, _| core.half_close(self.key, frame));
+            },
+        );
+        if let Err(error) = put {
+            tracing::error!(%error, "HalfClose not sent");
+        }
     }
 }
 
@@ -154,26 +176,28 @@ impl Outbound {
     ///
     /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
-        let stopped = self.send_each(lane).await;
+        // Items are encoded with the call's id.
+        let Some(id) = id_of(&lane.link, lane.key).await else { return Ok(()) };
+        let stopped = self.send_each(lane, id).await;
         let Err(Stopped::Item(error)) = stopped else { return Ok(()) };
         // Those before it can be sent.
-        _ = self.send(lane).await;
+        _ = self.send(lane, id);
         Err(error)
     }
 
-    async fn send_each(&mut self, lane: &Lane) -> Result<(), Stopped> {
+    async fn send_each(&mut self, lane: &Lane, id: u64) -> Result<(), Stopped> {
         loop {
             if self.batch.is_full() {
-                self.batch.send(lane.outgoing()).await?;
+                self.batch.send(lane.outgoing(id))?;
             }
             if self.batch.is_empty() {
                 self.let_go_if_answered(lane);
             }
-            if self.sent == self.items.held() && !self.fetch(lane).await? {
+            if self.sent == self.items.held() && !self.fetch(lane, id).await? {
                 return Ok(());
             }
             let Some(item) = self.items.get(self.sent) else { continue };
-            self.batch.put(lane.outgoing(), item).await?;
+            self.batch.put(lane.outgoing(id), item).await?;
             self.sent += 1;
             if !self.complete || self.held_bytes > MAX_HELD_BYTES {
                 self.let_go();
@@ -182,14 +206,14 @@ impl Outbound {
     }
 
     /// Takes the stream's next item; `false` where there is none, or none is wanted any more.
-    async fn fetch(&mut self, lane: &Lane) -> Result<bool, Stopped> {
+    async fn fetch(&mut self, lane: &Lane, id: u64) -> Result<bool, Stopped> {
         if self.half_closed {
             return Ok(false);
         }
         let fetched = match poll_fn(|cx| Poll::Ready(self.poll_item(cx, lane))).await {
             Poll::Ready(fetched) => fetched,
             Poll::Pending => {
-                self.send(lane).await?;
+                self.send(lane, id)?;
                 poll_fn(|cx| self.poll_item(cx, lane)).await
             }
         };
@@ -201,31 +225,30 @@ impl Outbound {
             Fetched::Unwanted => Ok(false),
             Fetched::End => {
                 self.finished = true;
-                self.send(lane).await?;
+                self.send(lane, id)?;
                 self.half_closed = true;
-                lane.connection.connection.send(Class::Control, lane.id, Body::HalfClose(Empty {}));
+                lane.half_close(id);
                 Ok(false)
             }
         }
     }
 
     /// Sends what has come together, before anything is waited for.
-    async fn send(&mut self, lane: &Lane) -> Result<(), Stopped> {
-        self.batch.send(lane.outgoing()).await?;
-        lane.connection.connection.writer.flush();
+    fn send(&mut self, lane: &Lane, id: u64) -> Result<(), Stopped> {
+        self.batch.send(lane.outgoing(id))?;
         self.let_go_if_answered(lane);
         Ok(())
     }
 
     fn let_go_if_answered(&mut self, lane: &Lane) {
-        if self.complete && lane.state.is_answered() {
+        if self.complete && lane.is_answered() {
             self.let_go();
         }
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched> {
         // Not for each item: one who has not waited has not been told anything either.
-        if self.batch.is_empty() && lane.state.poll_over(cx).is_ready() {
+        if self.batch.is_empty() && lane.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
         }
         if self.finished {

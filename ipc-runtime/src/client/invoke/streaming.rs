@@ -4,88 +4,171 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use super::outbound::{Lane, Outbound};
-use super::{Unanswered, check_keys, closed};
+use super::{Unanswered, check_keys, closed, lost_error, unsendable};
 use crate::background;
-use crate::client::calls::ClientCall;
+use crate::client::connection::ClientCall;
 use crate::client::shared::Shared;
-use crate::connection::call::{End, Inbox, Next};
 use crate::error::{Failure, IpcError};
+use crate::link::reader::Received;
 use crate::metadata::Metadata;
+use crate::protocol::call::End;
+use crate::protocol::envelope::{CloseDetails, CloseMetadata, Limited};
 use crate::request::Response;
 use crate::status::Status;
-use crate::streaming::{Answers, Streaming};
-use crate::wire;
+use crate::streaming::{Messages, Streaming};
 
 /// The beginning of a streamed answer.
 pub(super) struct Beginning {
     pub(super) metadata: Metadata,
     /// What arrived instead of headers.
-    first: Option<Next>,
-    inbox: Inbox,
+    first: Option<First>,
+}
+
+/// What a streamed answer without headers begins with.
+enum First {
+    Item(Bytes),
+    End(Metadata),
 }
 
 /// A streamed answer that has begun.
 pub(super) struct Begun {
     pub(super) metadata: Metadata,
     pub(super) trailers: Metadata,
-    messages: Messages,
+    source: Source,
 }
 
-enum Messages {
-    Arriving(Box<Answers>),
+enum Source {
+    Call(Box<Answers>),
     /// What a layer has answered.
-    Given(VecDeque<Bytes>),
+    Layer(VecDeque<Bytes>),
+}
+
+/// What a client keeps of a call that streams its answer.
+struct Answers {
+    call: ClientCall,
+    first: Option<First>,
+    trailers: Metadata,
+    endpoint: Arc<str>,
+}
+
+impl Messages for Answers {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        match self.first.take() {
+            Some(First::Item(item)) => return Poll::Ready(Ok(Some(item))),
+            Some(First::End(trailers)) => {
+                self.trailers = trailers;
+                return Poll::Ready(Ok(None));
+            }
+            None => {}
+        }
+        loop {
+            match ready!(self.call.poll_next(cx)) {
+                Received::Item(item) => return Poll::Ready(Ok(Some(item))),
+                Received::End(end) => return Poll::Ready(self.end(end).map(|()| None)),
+                // They came after the answer had begun, which the connection does not let pass.
+                Received::Headers(_) => {}
+            }
+        }
+    }
+
+    fn decode_error(&self, error: &DecodeError) -> Status {
+        IpcError::from(error.clone()).into()
+    }
+
+    fn take_trailers(&mut self) -> Metadata {
+        std::mem::take(&mut self.trailers)
+    }
+}
+
+impl Answers {
+    fn end(&mut self, end: End) -> Result<(), Status> {
+        match end {
+            End::Closed(None) => Ok(()),
+            End::Closed(Some(details)) => {
+                let CloseDetails { error, metadata, .. } = *details;
+                let trailers = match metadata {
+                    Limited::Within(CloseMetadata { trailers, .. }) => trailers,
+                    Limited::TooLarge => Metadata::new(),
+                };
+                check_keys(&trailers)?;
+                if let Some(status) = error {
+                    return Err(status.with_metadata(trailers));
+                }
+                self.trailers = trailers;
+                Ok(())
+            }
+            End::Cancelled(status) => Err(*status),
+            End::Expired { .. } => Err(IpcError::Timeout.into()),
+            End::Lost(lost) => Err(lost_error(&self.endpoint, &lost).into()),
+            End::Unsendable(error) => Err(unsendable(&error).into()),
+            End::HalfClosed | End::Over => Err(Status::internal("a server does not half-close")),
+        }
+    }
+}
+
+/// Messages that a layer has answered.
+struct LayerMessages(VecDeque<Bytes>);
+
+impl Messages for LayerMessages {
+    fn poll_message(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        Poll::Ready(Ok(self.0.pop_front()))
+    }
+
+    fn decode_error(&self, error: &DecodeError) -> Status {
+        Status::internal(format!("a layer's answer does not decode: {error}"))
+    }
+
+    fn take_trailers(&mut self) -> Metadata {
+        Metadata::new()
+    }
 }
 
 impl Begun {
     pub(super) fn of(shared: &Shared, call: ClientCall, beginning: Beginning) -> Self {
-        let Beginning { metadata, first, inbox } = beginning;
-        let answers = Answers::new(call, first, inbox, Arc::clone(&shared.endpoint));
-        Self { metadata, trailers: Metadata::new(), messages: Messages::Arriving(Box::new(answers)) }
+        let Beginning { metadata, first } = beginning;
+        let endpoint = Arc::clone(&shared.endpoint);
+        let answers = Answers { call, first, trailers: Metadata::new(), endpoint };
+        Self { metadata, trailers: Metadata::new(), source: Source::Call(Box::new(answers)) }
     }
 
     pub(super) fn instead(messages: Vec<Bytes>) -> Self {
-        let (metadata, trailers) = (Metadata::new(), Metadata::new());
-        Self { metadata, trailers, messages: Messages::Given(messages.into()) }
+        let source = Source::Layer(messages.into());
+        Self { metadata: Metadata::new(), trailers: Metadata::new(), source }
     }
 
     /// Goes on sending what is left of the requests, if the call was made.
     pub(super) fn send_rest(&self, outbound: Outbound) {
-        if let Messages::Arriving(answers) = &self.messages
+        if let Source::Call(answers) = &self.source
             && !outbound.is_sent()
         {
-            background::spawn(send_rest(Lane::of(answers.call()), outbound));
+            background::spawn(send_rest(Lane::of(&answers.call), outbound));
         }
     }
 
     pub(super) fn decode<R: Message + Default>(self) -> Response<Streaming<R>> {
-        let stream = match self.messages {
-            Messages::Arriving(answers) => Streaming::of_client(answers),
-            Messages::Given(messages) => Streaming::of_layer(messages),
+        let stream = match self.source {
+            Source::Call(answers) => Streaming::of_messages(answers),
+            Source::Layer(messages) => Streaming::of_messages(Box::new(LayerMessages(messages))),
         };
         Response::received(stream, self.metadata, self.trailers)
     }
 }
 
 /// Waits for the answer to begin: headers, a first message, or a successful end.
-pub(super) async fn beginning(call: &ClientCall) -> Result<Beginning, Unanswered> {
-    let mut inbox = Inbox::default();
-    let begun = match poll_fn(|cx| call.poll_next(cx, &mut inbox)).await {
-        Next::Headers(metadata) => Beginning { metadata, first: None, inbox },
-        item @ Next::Item(_) => Beginning { metadata: Metadata::new(), first: Some(item), inbox },
-        Next::End(end) => {
-            let end = closed(end)?.map_or(End::Answered, End::Closed);
-            let metadata = match &end {
-                End::Closed(close) => wire::metadata(close.headers.clone()),
-                _ => Metadata::new(),
-            };
-            Beginning { metadata, first: Some(Next::End(end)), inbox }
+pub(super) async fn beginning(call: &mut ClientCall) -> Result<Beginning, Unanswered> {
+    let begun = match poll_fn(|cx| call.poll_next(cx)).await {
+        Received::Headers(metadata) => Beginning { metadata, first: None },
+        Received::Item(item) => Beginning { metadata: Metadata::new(), first: Some(First::Item(item)) },
+        Received::End(end) => {
+            let CloseMetadata { headers, trailers } = closed(end)?;
+            check_keys(&trailers).map_err(Unanswered::Failed)?;
+            Beginning { metadata: headers, first: Some(First::End(trailers)) }
         }
     };
     check_keys(&begun.metadata).map_err(Unanswered::Failed)?;
@@ -95,11 +178,10 @@ pub(super) async fn beginning(call: &ClientCall) -> Result<Beginning, Unanswered
 /// Sends requests until `answer` is there; an item that can't be sent is the answer, too.
 pub(super) async fn while_sending<T>(
     shared: &Shared,
-    call: &ClientCall,
+    lane: Lane,
     outbound: &mut Outbound,
     answer: impl Future<Output = Result<T, Unanswered>>,
 ) -> Result<T, Unanswered> {
-    let lane = Lane::of(call);
     let mut sending = pin!(outbound.send_all(&lane));
     let mut answer = pin!(answer);
     let mut sent = false;

@@ -22,7 +22,7 @@ async fn told_to_stop() {
     _ = tokio::io::stdin().read_to_end(&mut rest).await;
 }
 
-/// `serve ENDPOINT [--allow-uid UID] [--allow-gid GID] [--connections N] [--ledger FILE] [--log]`: serves
+/// `serve ENDPOINT [--allow-uid UID] [--allow-gid GID] [--connections N] [--read-timeout MS] [--ledger FILE] [--log]`: serves
 /// until its input ends. Says `ready` or `error …`, `holding N` for a call that is held long, and `stopped`. Logs to its error output, if asked to.
 pub(crate) async fn serve(mut args: Args) -> Outcome {
     let mut config = IpcConfig { endpoint_path: next(&mut args)?, ..IpcConfig::default() };
@@ -40,6 +40,7 @@ pub(crate) async fn serve(mut args: Args) -> Outcome {
             }
             "--log" => tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init(),
             "--connections" => config.max_connections = next(&mut args)?,
+            "--read-timeout" => config.read_timeout_ms = next(&mut args)?,
             "--ledger" => {
                 let path: String = next(&mut args)?;
                 handlers = Handlers::with_ledger(

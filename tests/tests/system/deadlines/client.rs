@@ -135,6 +135,27 @@ async fn a_deadline_covers_a_request_that_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn an_open_of_which_no_byte_was_handed_over_is_dropped_with_its_call() {
+    let clock = Clock::stop();
+    let played = Played::with(|config| config.write_timeout_ms = 100_000, |channel| channel);
+    let first = played.call(async |client: ProbeClient| client.echo(text(900_000)).await);
+    let mut raw = played.server.greeted().await;
+    clock.advance(0).await;
+    // Behind a frame that the transport does not take whole.
+    let late = Request::new(text(1)).with_timeout(ms(1000));
+    let late = played.call(async |client: ProbeClient| client.echo(late).await);
+    let dropped = played.call(async |client: ProbeClient| client.echo(text(1)).await);
+    clock.advance(0).await;
+    dropped.abort();
+    clock.advance(1000).await;
+    failed(done(late).await, Code::DeadlineExceeded, false);
+    let (id, _) = raw.open().await;
+    raw.is_quiet().await;
+    raw.send(id, wire::answer(note(4))).await;
+    done(first).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_deadline_ends_a_stream_that_has_begun() {
     let clock = Clock::stop();
     let played = Played::start();

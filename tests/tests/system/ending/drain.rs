@@ -4,7 +4,7 @@ use ipc_runtime::Code;
 use ipc_tests::clock::{Clock, settle};
 use ipc_tests::probe::note;
 use ipc_tests::raw::RawPeer;
-use ipc_tests::setup::{Real, done, failed, ms, text};
+use ipc_tests::setup::{Real, done, failed, hasty, ms, text};
 use ipc_tests::wire::{self, Body, code};
 
 async fn hold(real: &Real, raw: &mut RawPeer, id: u64) {
@@ -98,11 +98,11 @@ async fn a_client_of_ours_sees_its_call_through_a_shutdown() {
     real.ask_to_stop();
     settle().await;
     // The new call finds a server that refuses who comes.
-    failed(client.echo(text(1)).await, Code::Unavailable, false);
+    failed(client.echo(hasty(1)).await, Code::Unavailable, false);
     real.probe.release(1);
     assert_eq!(done(call).await.unwrap().into_inner(), text(3));
     assert_eq!(real.stopped().await.calls_cut, 0);
-    failed(client.echo(text(1)).await, Code::Unavailable, false);
+    failed(client.echo(hasty(1)).await, Code::Unavailable, false);
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ async fn a_client_waits_5_seconds_for_a_hello_or_read_timeout_if_that_is_shorter
 #[tokio::test]
 async fn the_end_of_the_stream_in_place_of_a_hello_fails_the_attempt() {
     let played = Played::start();
-    let call = played.echo();
+    let call = played.hasty_echo();
     drop(played.server.accept().await);
     failed(done(call).await, Code::Unavailable, false);
 }
@@ -166,7 +166,7 @@ async fn a_refusal_has_the_servers_code_and_words() {
     for (number, code) in codes {
         // In place of a Hello, so with the IEEE checksum whatever is configured.
         for played in [Played::start(), castagnoli()] {
-            let call = played.echo();
+            let call = played.hasty_echo();
             let mut raw = played.server.accept().await;
             raw.hello().await;
             raw.send(0, wire::go_away(number, 0)).await;
@@ -180,7 +180,7 @@ async fn a_refusal_has_the_servers_code_and_words() {
 #[tokio::test]
 async fn a_refusal_is_read_although_the_hello_was_not() {
     let played = Played::start();
-    let call = played.echo();
+    let call = played.hasty_echo();
     let mut raw = played.server.accept().await;
     let refusal = GoAway { retry_after_ms: 1, ..wire::go_away(code::RESOURCE_EXHAUSTED, 0) };
     raw.send(0, refusal).await;

@@ -4,7 +4,7 @@ use ipc_runtime::Code;
 use ipc_tests::clock::settle;
 use ipc_tests::probe::note;
 use ipc_tests::raw::RawPeer;
-use ipc_tests::setup::{Real, failed, text};
+use ipc_tests::setup::{Real, failed, hasty, text};
 use ipc_tests::wire::{self, code};
 
 async fn limited(max_connections: usize) -> Real {
@@ -57,10 +57,10 @@ async fn a_connection_does_not_count_while_its_input_is_discarded() {
 }
 
 #[tokio::test]
-async fn a_client_hears_of_the_limit() {
+async fn a_client_that_does_not_wait_hears_of_the_limit() {
     let real = limited(1).await;
     let _served = real.raw().await;
-    let error = failed(real.client().echo(text(1)).await, Code::ResourceExhausted, false);
+    let error = failed(real.client().echo(hasty(1)).await, Code::ResourceExhausted, false);
     assert!(error.to_string().contains("limit of 1 connections"), "{error}");
 }
 

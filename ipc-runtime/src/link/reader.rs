@@ -1,0 +1,99 @@
+//! What a call's reader takes out: headers, items, the end. The same for both roles of a call.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Link;
+use crate::metadata::Metadata;
+use crate::protocol::call::{self, End, Next, Waiting};
+use crate::protocol::table::CallKey;
+
+/// Reads one call. It does not keep the call alive.
+#[derive(Debug)]
+pub(crate) struct CallReader {
+    link: Arc<Link>,
+    key: CallKey,
+    /// Items that were taken out together.
+    items: VecDeque<Waiting>,
+    /// What they cost, as far as the application has them and the sender was not told.
+    taken: u64,
+    /// What follows them, where that is known already.
+    end: Option<End>,
+    has_read: bool,
+}
+
+/// What the reader of a call finds.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Headers(Metadata),
+    Item(Bytes),
+    End(End),
+}
+
+impl CallReader {
+    pub(crate) const fn new(link: Arc<Link>, key: CallKey) -> Self {
+        Self { link, key, items: VecDeque::new(), taken: 0, end: None, has_read: false }
+    }
+
+    pub(crate) const fn key(&self) -> CallKey {
+        self.key
+    }
+
+    /// Whether the call has ended, though not everything may have been read.
+    pub(crate) const fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// What comes next: headers, then items, then the end. Credit for items goes back as they are taken.
+    ///
+    /// It takes part in tokio's budget, so a loop over it lets others run.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        // The first item is free: most calls have but one.
+        if self.has_read {
+            ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
+        }
+        if let Some(item) = self.unread() {
+            return Poll::Ready(Received::Item(item));
+        }
+        if let Some(end) = &self.end {
+            return Poll::Ready(Received::End(end.clone()));
+        }
+        let Self { link, key, items, .. } = self;
+        let mut state = link.lock();
+        let next = state.core.next(*key, items, cx.waker());
+        if state.core.can_transmit() {
+            link.settle(state, Instant::now().into_std());
+        } else {
+            drop(state);
+        }
+        match next {
+            None => Poll::Pending,
+            Some(Next::Headers(headers)) => Poll::Ready(Received::Headers(headers)),
+            Some(Next::End(end)) => Poll::Ready(Received::End(end)),
+            Some(Next::Items(end)) => {
+                self.end = end;
+                match self.unread() {
+                    Some(item) => Poll::Ready(Received::Item(item)),
+                    None => Poll::Ready(Received::End(End::Over)),
+                }
+            }
+        }
+    }
+
+    fn unread(&mut self) -> Option<Bytes> {
+        let Waiting { message, cost } = self.items.pop_front()?;
+        self.has_read = true;
+        self.taken = self.taken.saturating_add(cost);
+        if self.end.is_none() && call::is_grant_due(self.taken, self.link.terms().window) {
+            let taken = std::mem::take(&mut self.taken);
+            let key = self.key;
+            self.link.update(Instant::now().into_std(), |core, _| core.taken(key, taken));
+        }
+        Some(message)
+    }
+}

@@ -1,0 +1,46 @@
+//! Where messages are encoded before the connection's lock is taken.
+//!
+//! Users' code runs here: it may be slow, panic, or make calls of its own. Small messages are encoded into a buffer of the
+//! thread and then copied, so a call allocates nothing for them.
+
+use std::cell::Cell;
+
+use bytes::BytesMut;
+
+use crate::error::IpcError;
+use crate::protocol::queue::{INLINE_BYTES, Payload};
+
+/// What envelope and header may add to a message without metadata.
+const ENVELOPE_BYTES: usize = 256;
+
+thread_local! {
+    static SCRATCH: Cell<BytesMut> = Cell::default();
+}
+
+/// Has `write` encode about `length` bytes, and hands them to `then`.
+///
+/// # Errors
+///
+/// Those of `write`; then nothing was handed on.
+pub(crate) fn encode<R>(
+    length: usize,
+    write: impl FnOnce(&mut BytesMut) -> Result<(), IpcError>,
+    then: impl FnOnce(Payload<'_>) -> R,
+) -> Result<R, IpcError> {
+    if length > INLINE_BYTES - ENVELOPE_BYTES {
+        // `write` reserves what it needs once it has judged the length.
+        let mut buffer = BytesMut::new();
+        write(&mut buffer)?;
+        return Ok(then(Payload::Large(buffer.freeze())));
+    }
+    // Taken out, so that code in `write` that comes back here finds an empty one.
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    scratch.clear();
+    write(&mut scratch)?;
+    if scratch.len() > INLINE_BYTES {
+        return Ok(then(Payload::Large(scratch.freeze())));
+    }
+    let result = then(Payload::Small(&scratch));
+    _ = SCRATCH.try_with(|place| place.set(scratch));
+    Ok(result)
+}

@@ -1,0 +1,133 @@
+//! How much memory a message may take once it is decoded, judged from its bytes alone.
+//!
+//! Two bytes on the wire can become an empty message of hundreds of bytes. A server therefore counts what requests may
+//! grow to before it decodes them. The estimate knows no schema: it walks the bytes as far as they can be protobuf at all
+//! and takes the worst that each field can be. What it assumes:
+//!
+//! - A nested message's struct has up to 64 bytes, or 128 where there are many in one list. A list takes room for four of
+//!   them at once, and later for twice as many as it has.
+//! - Maps are hash maps, as prost makes them unless it is told otherwise.
+//! - Of a list of numbers, spare room above [`SPARE`] is not counted. It lies in one piece at the end of the list, where
+//!   nobody has written, and a system gives no memory for that. Counted in full, a text of any length would count sixteen
+//!   times its size, because its bytes could be numbers just as well.
+//!
+//! `tests/tests/memory/growth.rs` compares it with what prost allocates.
+
+/// What a nested message takes: its struct, and the spare room of the list it is in.
+const NESTED: u64 = 256;
+
+/// What a number takes in a list with as much spare room again.
+const NUMBER: u64 = 16;
+
+/// What a string, or an empty list, takes beside its bytes.
+const BLOCK: u64 = 64;
+
+/// A packed list of numbers takes up to eight bytes for each of its own, and spare room for as many numbers again.
+const PACKED: u64 = 8;
+
+/// The spare room of one list of numbers, as far as it is counted.
+const SPARE: u64 = 16 * 1024;
+
+/// Shorter messages are not walked: they count as if each two bytes were a nested message.
+const WALKED_FROM: usize = 256;
+
+/// Nested messages are followed so deep, as prost follows them.
+const MAX_DEPTH: u32 = 100;
+
+/// The most that a message of these bytes takes when it is decoded.
+pub(crate) fn estimate(message: &[u8]) -> u64 {
+    if message.len() < WALKED_FROM {
+        return NESTED + message.len() as u64 * (NESTED / 2);
+    }
+    // What is no message at all does not decode, so nothing of it is kept.
+    NESTED + walk(message, MAX_DEPTH).unwrap_or(0)
+}
+
+/// What the fields of a message take; `None` where the bytes are no message.
+fn walk(mut rest: &[u8], depth: u32) -> Option<u64> {
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let (key, after) = varint(rest)?;
+        if key >> 3 == 0 {
+            return None;
+        }
+        let cost = match key & 7 {
+            0 => {
+                rest = varint(after)?.1;
+                NUMBER
+            }
+            1 => {
+                rest = after.get(8..)?;
+                NUMBER
+            }
+            5 => {
+                rest = after.get(4..)?;
+                NUMBER
+            }
+            2 => {
+                let (length, after) = varint(after)?;
+                let (field, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
+                rest = after;
+                length_delimited(field, depth)
+            }
+            // A group begins or ends: its fields are in the same bytes.
+            3 | 4 => {
+                rest = after;
+                NESTED
+            }
+            _ => return None,
+        };
+        total = total.saturating_add(cost);
+    }
+    Some(total)
+}
+
+/// A string, bytes, a packed list, or a message: whichever takes the most.
+fn length_delimited(field: &[u8], depth: u32) -> u64 {
+    let numbers = field.len() as u64 * PACKED;
+    let packed = BLOCK + numbers + numbers.min(SPARE);
+    let nested = depth.checked_sub(1).and_then(|depth| walk(field, depth));
+    nested.map_or(packed, |nested| packed.max(NESTED.saturating_add(nested)))
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((value, &bytes[at + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_nested_messages_count_for_what_they_become() {
+        let million = [0x0a, 0].repeat(500_000);
+        assert_eq!(estimate(&million), NESTED + 500_000 * (NESTED));
+    }
+
+    #[test]
+    fn one_large_field_counts_little_more_than_eight_times() {
+        let mut message = vec![0x0a, 0x80, 0x80, 0x40];
+        message.resize(4 + (1 << 20), 0);
+        assert_eq!(estimate(&message), NESTED + BLOCK + SPARE + (8 << 20));
+    }
+
+    #[test]
+    fn nested_lists_count_at_every_depth_and_what_is_no_message_is_not_walked_twice() {
+        let mut message = [0x0a, 0].repeat(60);
+        for _ in 0..3 {
+            let mut outer = vec![0x0a];
+            prost::encoding::encode_varint(message.len() as u64, &mut outer);
+            outer.extend_from_slice(&message);
+            message = outer.repeat(4);
+        }
+        assert!(estimate(&message) >= 60 * 64 * NESTED);
+        assert_eq!(estimate(&vec![0xff; 5000]), NESTED);
+    }
+}

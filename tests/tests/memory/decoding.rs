@@ -1,0 +1,143 @@
+//! Section 5: what requests come to in memory once they are decoded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ipc_runtime::{Request, Response, Server, Status, ipc_service};
+use ipc_tests::clock::settle;
+use ipc_tests::raw::RawPeer;
+use ipc_tests::setup::place;
+use ipc_tests::wire::{self, Body, HalfClose, Open, code};
+
+use crate::{Counted, MIB, alone};
+
+/// 2 bytes on the wire, 64 in memory.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct Thing {
+    #[prost(fixed64, tag = "1")]
+    a: u64,
+    #[prost(fixed64, tag = "2")]
+    b: u64,
+    #[prost(fixed64, tag = "3")]
+    c: u64,
+    #[prost(fixed64, tag = "4")]
+    d: u64,
+    #[prost(fixed64, tag = "5")]
+    e: u64,
+    #[prost(fixed64, tag = "6")]
+    f: u64,
+    #[prost(fixed64, tag = "7")]
+    g: u64,
+    #[prost(fixed64, tag = "8")]
+    h: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Sack {
+    #[prost(message, repeated, tag = "1")]
+    things: Vec<Thing>,
+}
+
+/// Keeps what it is given.
+#[ipc_service(package = "test.memory.v1")]
+trait Cellar {
+    /// For ever.
+    async fn keep(&self, sack: Request<Sack>) -> Result<Response<Sack>, Status>;
+}
+
+struct Keeper(Arc<AtomicUsize>);
+
+impl Cellar for Keeper {
+    async fn keep(&self, sack: Request<Sack>) -> Result<Response<Sack>, Status> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+        Ok(sack.into_inner().into())
+    }
+}
+
+/// Half a MiB on the wire, 16 MiB in memory.
+fn request() -> Open {
+    let method = "/test.memory.v1.Cellar/Keep".to_owned();
+    Open { method, ..wire::open("", [0x0a, 0x00].repeat(1 << 18)) }
+}
+
+#[test]
+fn decoded_requests_of_a_connection_take_no_more_than_their_budget() {
+    alone(async {
+        const CALLS: usize = 16;
+        let (config, _directory) = place();
+        let kept = Arc::new(AtomicUsize::new(0));
+        let builder = Server::builder().add_service(CellarServer::new(Keeper(Arc::clone(&kept))));
+        let serving = tokio::spawn(builder.bind(&config).await.unwrap().serve());
+        let mut raw = RawPeer::connect(&config.endpoint_path).await;
+        raw.greet(wire::hello()).await;
+        let counted = Counted::from_now();
+        for id in 1..=CALLS {
+            raw.send(id as u64, request()).await;
+            settle().await;
+        }
+        raw.send(0, wire::ping(1)).await;
+        let mut refused = 0;
+        loop {
+            match raw.next().await {
+                (id, Body::Close(close)) => {
+                    let said = close.status.map(|status| status.code);
+                    assert_eq!(
+                        (said, close.not_processed),
+                        (Some(code::RESOURCE_EXHAUSTED), true),
+                        "call {id}"
+                    );
+                    assert!(id > 1, "one always fits");
+                    refused += 1;
+                }
+                (_, Body::Pong(_)) => break,
+                other => panic!("a refusal, not {other:?}"),
+            }
+        }
+        let kept = kept.load(Ordering::SeqCst);
+        assert_eq!(kept + refused, CALLS);
+        assert!(kept >= 1);
+        let growth = counted.growth();
+        // The budget is 136 MiB; there are buffers beside it.
+        assert!(growth < 144 * MIB, "{growth} bytes held by {kept} calls");
+        serving.abort();
+    });
+}
+
+/// A request that comes as an item is charged like one that comes with its call.
+#[test]
+fn requests_in_parts_are_charged_until_their_calls_end() {
+    alone(async {
+        let (config, _directory) = place();
+        let kept = Arc::new(AtomicUsize::new(0));
+        let builder = Server::builder().add_service(CellarServer::new(Keeper(Arc::clone(&kept))));
+        let serving = tokio::spawn(builder.bind(&config).await.unwrap().serve());
+        let mut raw = RawPeer::connect(&config.endpoint_path).await;
+        raw.greet(wire::hello()).await;
+        let Open { method, message, .. } = request();
+        let item = message.unwrap();
+        // Each is estimated at 64 MiB of the 136.
+        for id in 1..=4 {
+            raw.send(id, Open { method: method.clone(), ..Open::default() }).await;
+            raw.send(id, wire::item(item.clone())).await;
+            raw.send(id, HalfClose {}).await;
+            settle().await;
+        }
+        raw.send(0, wire::ping(1)).await;
+        let mut refused = Vec::new();
+        loop {
+            match raw.next().await {
+                (id, Body::Close(close)) => {
+                    assert_eq!(close.status.map(|status| status.code), Some(code::RESOURCE_EXHAUSTED));
+                    refused.push(id);
+                }
+                (_, Body::Credit(_)) => {}
+                (_, Body::Pong(_)) => break,
+                other => panic!("a refusal, not {other:?}"),
+            }
+        }
+        refused.sort_unstable();
+        assert_eq!((kept.load(Ordering::SeqCst), refused), (2, vec![3, 4]));
+        serving.abort();
+    });
+}
