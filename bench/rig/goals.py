@@ -54,6 +54,16 @@ def memory(side):
     return Goal(f"peak memory of the {side}, 1 MiB, 256 in flight", "≤ 0.20 × tonic", value)
 
 
+def beside(workload, what):
+    """The p99 of small calls beside large ones: at most 10 ms, and at most half of tonic's."""
+    def figure(e):
+        p99, ratio = e.many.get("ipc", workload, "p99"), e.many.ratio("ipc", workload, "tonic", "p99")
+        if p99 is None or ratio is None:
+            return None
+        return f"{p99 / 1000:.2f} ms, {ratio:.2f} × tonic", p99 <= 10_000 and ratio <= 0.5
+    return Goal(what, "p99 ≤ 10 ms and ≤ 0.5 × tonic", figure)
+
+
 def counted(kind, pin, workload, what, limit):
     def figure(e):
         sides = [e.counted[kind, pin].get("ipc", workload, f"{kind} {side}") for side in ("client", "server")]
@@ -94,6 +104,10 @@ GOALS = {
         rate("echo-4K-c64", "4 KiB, 64 in flight", "tonic", 6),
         rate("echo-256K-c16", "256 KiB, 16 in flight", "capnp", 1),
         rate("echo-1M-c16", "1 MiB, 16 in flight", "capnp", 1),
+    ],
+    "64 B beside 16 × 1 MiB on one connection": [
+        beside("beside-1M", "two workers a side"),
+        beside("beside-1M-ct", "one thread a side"),
     ],
     "One server stream": [
         best("stream-64B", "64 B messages", 1.5),

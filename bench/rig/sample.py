@@ -32,7 +32,10 @@ def placed(cpus):
 
 def sample(binary, arguments, settings, env=None, slow=1):
     d = tempfile.mkdtemp(prefix="pb")
-    both = ["--sock", f"{d}/s", "--rt", settings.rt, *(["--syscalls"] if settings.syscalls else [])]
+    arguments = [str(a) for a in arguments]
+    # A workload that is about the runtime names it, for both sides.
+    rt = arguments[arguments.index("--rt") + 1] if "--rt" in arguments else settings.rt
+    both = ["--sock", f"{d}/s", "--rt", rt, *(["--syscalls"] if settings.syscalls else [])]
     window = ["--measure-ms", settings.measure_ms * slow, "--warm-ms", settings.warm_ms * slow]
     env = {**os.environ, **(env or {})}
     cpus = CPUS[settings.pin]

@@ -65,6 +65,15 @@ def streams(f, peers, names):
                  peers, names, cell)
 
 
+def beside(f, peers, names):
+    def cell(p, w):
+        if not f.has(p, w):
+            return "n/a"
+        return " / ".join(num(f.get(p, w, q) / 1000) for q in ("p50", "p99", "p999"))
+    return table("64 B calls, one at a time, beside 16 calls of 1 MiB on the same connection: p50 / p99 / p99.9 in ms",
+                 peers, names, cell)
+
+
 def timed(f):
     """All tables of one placement."""
     present = f.workloads()
@@ -77,7 +86,7 @@ def timed(f):
         shapes = [s for s in SHAPES if s != "c1" and f"echo-{size}-{s}" in names]
         if shapes:
             yield throughput(f, measured([f"echo-{size}-{s}" for s in shapes]), size, shapes)
-    for prefix, make in (("list", lists), ("stream", streams)):
+    for prefix, make in (("list", lists), ("stream", streams), ("beside", beside)):
         some = [w for w in names if w.startswith(prefix)]
         if some:
             yield make(f, measured(some), some)

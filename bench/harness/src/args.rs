@@ -32,6 +32,9 @@ pub struct Args {
     pub conns: usize,
     /// in-flight calls per connection
     pub inflight: usize,
+    /// echo: calls of `beside_size` bytes in flight on the first connection that are not measured
+    pub beside: usize,
+    pub beside_size: u32,
     pub warm: Duration,
     pub measure: Duration,
     pub syscalls: bool,
@@ -43,7 +46,7 @@ pub fn parse_args() -> Result<Args> {
         Some("server") => Mode::Server,
         Some("client") => Mode::Client,
         _ => bail!(
-            "usage: PEER server|client --sock PATH [--rt mt|ct] [--workload echo|list|stream] [--size N] [--count N] [--conns N] [--inflight N] [--warm-ms N] [--measure-ms N] [--workers N] [--syscalls]"
+            "usage: PEER server|client --sock PATH [--rt mt|ct] [--workload echo|list|stream] [--size N] [--count N] [--conns N] [--inflight N] [--beside N] [--beside-size N] [--warm-ms N] [--measure-ms N] [--workers N] [--syscalls]"
         ),
     };
     let mut a = Args {
@@ -56,6 +59,8 @@ pub fn parse_args() -> Result<Args> {
         count: 1000,
         conns: 1,
         inflight: 1,
+        beside: 0,
+        beside_size: 0,
         warm: Duration::from_millis(150),
         measure: Duration::from_millis(500),
         syscalls: false,
@@ -82,6 +87,8 @@ pub fn parse_args() -> Result<Args> {
             "--count" => a.count = v.parse()?,
             "--conns" => a.conns = v.parse()?,
             "--inflight" => a.inflight = v.parse()?,
+            "--beside" => a.beside = v.parse()?,
+            "--beside-size" => a.beside_size = v.parse()?,
             "--warm-ms" => a.warm = Duration::from_millis(v.parse()?),
             "--measure-ms" => a.measure = Duration::from_millis(v.parse()?),
             _ => bail!("unknown flag {k}"),
