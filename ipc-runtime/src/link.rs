@@ -227,7 +227,9 @@ impl Link {
             match written {
                 Written::All | Written::Part { .. } => {
                     let progress = !matches!(written, Written::Part { progress: false });
-                    state.core.transmitted(now, transmit, progress);
+                    // A write that is held up is timed from here.
+                    let at = if matches!(written, Written::All) { now } else { Instant::now().into_std() };
+                    state.core.transmitted(at, transmit, progress);
                     state.sink = sink.filter(|_| !is_closed);
                 }
                 Written::Failed => {

@@ -43,8 +43,8 @@ struct State {
     /// Attempts that have ended, and how the last did if it failed.
     attempts: u64,
     refused: Option<Arc<Refused>>,
-    /// Attempts in a row whose runtime went away before they ended.
-    vanished: u32,
+    /// Attempts whose runtime went away before they ended.
+    vanished: u64,
 }
 
 #[derive(Debug)]
@@ -144,14 +144,23 @@ impl Shared {
         self: &Arc<Self>,
         wait: &mut ReadyWait,
     ) -> Result<Arc<ClientConnection>, IpcError> {
+        let mut vanished = 0;
         loop {
             let mut changes = self.changed.subscribe();
             match self.find(wait) {
                 Found::Ready(connection) => return Ok(connection),
                 Found::Refused(refused) => return Err(refused.to_error(&self.endpoint)),
                 Found::Closed => return Err(self.closed()),
-                // The guard is there before the task, which may never run.
-                Found::Connect => background::spawn(Attempt::new(self).run()),
+                Found::Connect => {
+                    // The guard is there before the task, which may never run.
+                    let before = self.vanished_attempts();
+                    background::spawn(Attempt::new(self).run());
+                    vanished += u32::from(self.vanished_attempts() > before);
+                    if vanished > MAX_VANISHED {
+                        // This runtime is shutting down. Calls on others are not told.
+                        return Err(Refused::vanished().to_error(&self.endpoint));
+                    }
+                }
                 Found::WaitForChange => _ = changes.changed().await,
                 Found::WaitUntil(instant) => {
                     tokio::select! {
@@ -161,6 +170,10 @@ impl Shared {
                 }
             }
         }
+    }
+
+    fn vanished_attempts(&self) -> u64 {
+        lock(&self.state).vanished
     }
 
     /// The connection, if there is one.
@@ -218,7 +231,6 @@ impl Shared {
     fn ended(&self, result: Result<Arc<ClientConnection>, Refused>) {
         let mut state = lock(&self.state);
         state.attempts += 1;
-        state.vanished = 0;
         if !matches!(state.phase, Phase::Connecting) {
             drop(state);
             if let Ok(connection) = &result {
@@ -248,11 +260,7 @@ impl Shared {
             return;
         }
         state.vanished += 1;
-        if state.vanished == 1 {
-            return self.set(&mut state, Phase::Idle(None));
-        }
-        drop(state);
-        self.ended(Err(Refused::vanished()));
+        self.set(&mut state, Phase::Idle(None));
     }
 
     /// Moves on from a connection. After a graceful farewell the next is made at once.
@@ -376,6 +384,9 @@ impl Shared {
         after(Instant::now(), state.backoff.next(0, random_unit()))
     }
 }
+
+/// A call makes so many attempts on a runtime that drops them at once.
+const MAX_VANISHED: u32 = 2;
 
 const WAITING_FOR: &str = "the deadline passed waiting for";
 

@@ -69,6 +69,8 @@ pub(crate) struct Driver<H: Host> {
     /// The host was told that no calls are taken any more.
     has_told: bool,
     has_told_written: bool,
+    /// Something is due, and the sockets were looked at since.
+    has_looked_again: bool,
     is_shut_down: bool,
 }
 
@@ -93,6 +95,7 @@ impl<H: Host> Driver<H> {
             has_new_input: true,
             has_told: false,
             has_told_written: false,
+            has_looked_again: false,
             is_shut_down: false,
         }
     }
@@ -129,6 +132,12 @@ impl<H: Host> Driver<H> {
                 continue;
             }
             ready!(self.poll_sleep(cx));
+            if !std::mem::replace(&mut self.has_looked_again, true) {
+                // This process may have been stopped: the timer goes off before the runtime has looked at the sockets.
+                // Nothing is judged before it has, and before reading and writing were tried once more.
+                return pin!(tokio::task::yield_now()).poll(cx);
+            }
+            self.has_looked_again = false;
             now = Instant::now().into_std();
             self.link.update(now, Connection::handle_timeout);
             self.look();

@@ -45,6 +45,7 @@ pub(crate) async fn read_first(
     limit: Duration,
 ) -> Result<Body, Ending> {
     let deadline = Instant::from_std(later(Instant::now().into_std(), limit));
+    let mut has_looked_again = false;
     loop {
         if let Some(frame) = reader.next().map_err(Ending::frame)? {
             let inbound = envelope::decode(frame, &mut |_| Ok(0)).map_err(Ending::frame)?;
@@ -57,6 +58,11 @@ pub(crate) async fn read_first(
             Ok(Ok(0)) => return Err(Ending::silent(IpcError::PeerClosed)),
             Ok(Ok(read)) => reader.note_read(read),
             Ok(Err(error)) => return Err(Ending::silent(error.into())),
+            // This process may have been stopped: then the runtime has not looked at the sockets yet.
+            Err(_) if !has_looked_again => {
+                has_looked_again = true;
+                tokio::task::yield_now().await;
+            }
             Err(_) => {
                 let words = format!("no Hello within {} ms", limit.as_millis());
                 let cause = io::Error::new(io::ErrorKind::TimedOut, words.clone());

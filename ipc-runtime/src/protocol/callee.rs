@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::call::{Call, End, Side};
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Ending, Phase};
 use super::envelope::{Body, Limited, Open};
 use super::queue::{Chunk, Payload};
 use super::table::CallKey;
+use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
@@ -314,7 +315,9 @@ impl Connection {
             }
         }
         self.callee.is_draining = true;
-        self.end_if_done(now);
+        // From here on all that waits has the time of a connection that ends.
+        let cause = IpcError::Status(Status::unavailable("the server has shut down"));
+        self.end(now, Ending::silent(cause));
         cut
     }
 }

@@ -282,6 +282,10 @@ impl Connection {
                     self.end_if_done(now);
                 }
                 Some(Due::End(ending)) => self.end(now, *ending),
+                Some(Due::Close(ending)) => {
+                    self.end(now, *ending);
+                    self.close_now();
+                }
             }
         }
     }

@@ -39,6 +39,8 @@ pub(super) enum Due {
     /// Deadlines of calls have passed.
     Deadlines,
     End(Box<Ending>),
+    /// The peer takes nothing: there is no use in writing on.
+    Close(Box<Ending>),
 }
 
 impl Timers {
@@ -154,7 +156,7 @@ impl Timers {
         if passed(self.held_up(), self.write_timeout) {
             let words = format!("no write progress for {} ms", self.write_timeout.as_millis());
             let cause = IpcError::Io(io::Error::new(io::ErrorKind::TimedOut, words));
-            return Some(Due::End(Box::new(Ending::silent(cause))));
+            return Some(Due::Close(Box::new(Ending::silent(cause))));
         }
         if passed(self.frame_began, self.read_timeout) {
             let words = format!("a frame was not complete within {} ms", self.read_timeout.as_millis());
@@ -197,7 +199,7 @@ mod tests {
     }
 
     fn ends(due: Option<&Due>) -> bool {
-        matches!(due, Some(Due::End(_)))
+        matches!(due, Some(Due::End(_) | Due::Close(_)))
     }
 
     #[test]
