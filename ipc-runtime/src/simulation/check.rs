@@ -90,7 +90,9 @@ impl World<'_> {
         self.report.count(event);
         let is_timeout =
             matches!(event, Event::EndedForSilence | Event::EndedForWrite | Event::EndedForFrame);
-        self.pairs[at.pair].is_rough |= is_timeout;
+        // Where writing has failed, what arrived in the time left is read. What is still on its way is not waited for.
+        let is_late = self.pairs[at.pair].pipes[1 - at.side].has_undelivered();
+        self.pairs[at.pair].is_rough |= is_timeout || is_late;
     }
 
     fn judge_cause(&mut self, at: At, cause: &Arc<IpcError>) -> Event {

@@ -71,6 +71,11 @@ impl Pipe {
         if self.is_stalled() { 0 } else { self.data.len() - self.arrived }
     }
 
+    /// Whether something was written that has not arrived, whatever keeps it.
+    pub(super) fn has_undelivered(&self) -> bool {
+        self.data.len() > self.arrived
+    }
+
     pub(super) const fn deliver(&mut self, bytes: usize) {
         self.arrived += bytes;
     }
