@@ -47,7 +47,7 @@ impl Envelopes {
     /// The answer of a unary call.
     pub fn close(&self, buffer: &mut BytesMut, id: u64, message: &impl Message) {
         let empty = Metadata::new();
-        _ = self.0.put_close(buffer, id, &empty, &empty, Some(message));
+        _ = self.0.put_close(buffer, id, &empty, &empty, Some((message, message.encoded_len())));
     }
 }
 

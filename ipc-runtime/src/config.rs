@@ -3,6 +3,7 @@
 //! Plain data that (de)serializes. It must not know sockets, connections or calls; what is set in
 //! code only (retries, credit, calls at once) lives on the builders.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -137,12 +138,19 @@ pub enum Crc32Variant {
     Castagnoli,
 }
 
+/// To be cloned: a new one asks anew what the processor can do, which costs as much as to sum a small frame.
+static IEEE: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+
 impl Crc32Variant {
     /// The checksum of `bytes`.
     #[must_use]
     pub fn checksum(self, bytes: &[u8]) -> u32 {
         match self {
-            Self::Ieee => crc32fast::hash(bytes),
+            Self::Ieee => {
+                let mut hasher = IEEE.clone();
+                hasher.update(bytes);
+                hasher.finalize()
+            }
             Self::Castagnoli => crc32c::crc32c(bytes),
         }
     }

@@ -52,35 +52,47 @@ pub(crate) struct Link {
 
 /// The state of a connection, locked. Wakers that are not needed any more are dropped after the lock is free, because that
 /// may run users' code.
-struct Locked<'a>(Option<MutexGuard<'a, State>>);
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    /// Fields are dropped in their order: these after the lock is free.
+    retired: Vec<Waker>,
+}
 
 impl Deref for Locked<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
-        self.0.as_deref().expect("the lock is given back when this is dropped")
+        &self.state
     }
 }
 
 impl DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut State {
-        self.0.as_deref_mut().expect("the lock is given back when this is dropped")
+        &mut self.state
     }
 }
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let retired = self.core.take_retired();
-        self.0 = None;
-        drop(retired);
+        if self.state.core.has_retired() {
+            self.retired = self.state.core.take_retired();
+        }
     }
+}
+
+/// Where a connection writes.
+struct Sink {
+    output: BoxedWrite,
+    /// The driver's waker, as of the last write. The transport tells it when it takes more.
+    waker: Waker,
 }
 
 struct State {
     core: Connection,
     /// `None` while somebody writes, and after the end.
-    sink: Option<BoxedWrite>,
-    /// The driver's, once it has been polled. Every write is polled with it.
+    sink: Option<Sink>,
+    /// The driver's, once it has been polled. Before, nothing is written, for nobody could be told that a write goes on.
     driver: Option<Waker>,
     /// Until when the driver sleeps.
     armed: Option<std::time::Instant>,
@@ -102,7 +114,7 @@ impl Link {
         let encoder = core.encoder();
         let state = State {
             core,
-            sink: Some(output),
+            sink: Some(Sink { output, waker: Waker::noop().clone() }),
             driver: None,
             armed: None,
             held: 0,
@@ -172,55 +184,45 @@ impl Link {
 
     /// No code of users runs under it.
     fn lock(&self) -> Locked<'_> {
-        Locked(Some(lock(&self.state)))
+        Locked { state: lock(&self.state), retired: Vec::new() }
     }
 
     /// Gives the lock back: writes if need be, and wakes whom the change concerns.
     fn settle<'a>(&'a self, mut state: Locked<'a>, now: std::time::Instant) {
-        let mut wakeups = std::mem::take(state.core.wakeups());
-        if state.needs_driver() {
-            wakeups.extend(state.driver.clone());
-        }
-        if !state.may_write() {
-            if wakeups.is_empty() {
-                // The buffer is used again.
-                *state.core.wakeups() = wakeups;
-                return;
+        let needs_driver = state.needs_driver();
+        if needs_driver || !state.core.wakeups().is_empty() {
+            let mut wakeups = std::mem::take(state.core.wakeups());
+            if needs_driver {
+                wakeups.extend(state.driver.clone());
             }
-            drop(state);
-            wakeups.into_iter().for_each(Waker::wake);
-            return;
-        }
-        if !wakeups.is_empty() {
+            let may_write = state.may_write();
             drop(state);
             wakeups.drain(..).for_each(Waker::wake);
+            if !may_write {
+                return;
+            }
             state = self.lock();
+            if state.core.wakeups().is_empty() {
+                // The buffer is used again.
+                *state.core.wakeups() = wakeups;
+            }
+            self.write(state, now);
+        } else if state.may_write() {
+            self.write(state, now);
         }
-        if state.core.wakeups().is_empty() {
-            *state.core.wakeups() = wakeups;
-        }
-        self.write(state, now);
     }
 
     /// Writes until nothing was added meanwhile, unless somebody else does.
-    fn write<'a>(&'a self, state: Locked<'a>, now: std::time::Instant) {
-        // Before the driver was first polled, nobody could be told that a write goes on.
-        let Some(waker) = state.driver.clone() else { return };
-        self.write_as_driver(state, now, &mut Context::from_waker(&waker));
-    }
-
-    /// Writes until nothing was added meanwhile. `cx` is the driver's: it is told when a write that is held up can go on.
-    fn write_as_driver<'a>(&'a self, mut state: Locked<'a>, now: std::time::Instant, cx: &mut Context<'_>) {
+    fn write<'a>(&'a self, mut state: Locked<'a>, now: std::time::Instant) {
         for _ in 0..MAX_ROUNDS {
-            let Some(sink) = state.sink.take() else { return };
-            let Some(transmit) = state.core.poll_transmit(now) else {
+            let Some(sink) = state.take_sink() else { return };
+            let Some(mut transmit) = state.core.poll_transmit(now) else {
                 state.sink = Some(sink);
                 return wake_after_writing(state);
             };
             drop(state);
             let mut writing = Writing { link: self, sink: Some(sink) };
-            let mut transmit = transmit;
-            let written = writing.write(&mut transmit, cx);
+            let written = writing.write(&mut transmit);
             let sink = writing.finish();
             state = self.lock();
             let is_closed = state.core.phase() == Phase::Closed;
@@ -267,6 +269,10 @@ struct View {
     phase: Phase,
     is_usable: bool,
     wants_input: bool,
+    /// Something waits that the driver must write before it sleeps.
+    has_output: bool,
+    /// When something is due, where that is known.
+    due: Option<std::time::Instant>,
 }
 
 impl State {
@@ -276,10 +282,22 @@ impl State {
             phase: self.core.phase(),
             is_usable: self.core.is_usable(),
             wants_input: self.core.wants_input(),
+            has_output: self.may_write(),
+            due: None,
         };
         self.noticed = view.phase;
         self.is_input_stopped = !view.wants_input;
         view
+    }
+
+    /// The sink, for one write with the driver's waker; `None` where somebody else writes, or nobody may.
+    fn take_sink(&mut self) -> Option<Sink> {
+        let driver = self.driver.as_ref()?;
+        let mut sink = self.sink.take()?;
+        if !sink.waker.will_wake(driver) {
+            sink.waker.clone_from(driver);
+        }
+        Some(sink)
     }
 
     /// Whether something waits that is not held back, and nobody writes.
@@ -327,20 +345,21 @@ enum Written {
 /// Has the sink, and the duty to give it back. Should the transport panic, the connection is over.
 struct Writing<'a> {
     link: &'a Link,
-    sink: Option<BoxedWrite>,
+    sink: Option<Sink>,
 }
 
 impl Writing<'_> {
-    fn write(&mut self, transmit: &mut Transmit, cx: &mut Context<'_>) -> Written {
-        let Some(sink) = &mut self.sink else { return Written::Failed };
-        let mut sink = Pin::new(sink);
+    fn write(&mut self, transmit: &mut Transmit) -> Written {
+        let Some(Sink { output, waker }) = &mut self.sink else { return Written::Failed };
+        let mut output = Pin::new(output);
+        let cx = &mut Context::from_waker(waker);
         let mut progress = false;
         while !transmit.is_done() {
             let parts = transmit.parts();
             let polled = if parts[1].is_empty() {
-                sink.as_mut().poll_write(cx, parts[0])
+                output.as_mut().poll_write(cx, parts[0])
             } else {
-                sink.as_mut().poll_write_vectored(cx, &parts.map(std::io::IoSlice::new))
+                output.as_mut().poll_write_vectored(cx, &parts.map(std::io::IoSlice::new))
             };
             match polled {
                 Poll::Ready(Ok(written)) if written > 0 => {
@@ -361,7 +380,7 @@ impl Writing<'_> {
         Written::All
     }
 
-    fn finish(mut self) -> Option<BoxedWrite> {
+    fn finish(mut self) -> Option<Sink> {
         self.sink.take()
     }
 }

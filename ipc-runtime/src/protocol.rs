@@ -28,8 +28,10 @@ pub(crate) mod growth;
 pub(crate) mod handshake;
 #[cfg(any(test, feature = "simulation"))]
 mod inspect;
+mod prefix;
 pub(crate) mod queue;
 pub(crate) mod retry;
+pub(crate) mod spare;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;

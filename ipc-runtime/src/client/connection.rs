@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, Sleep};
 
@@ -67,6 +67,7 @@ impl ClientConnection {
     }
 
     /// Opens a call. It is sent as soon as the server admits it. `message` is the whole request; without it items follow.
+    /// `reader` is woken when something of the answer has arrived.
     ///
     /// # Errors
     ///
@@ -75,6 +76,7 @@ impl ClientConnection {
         self: &Arc<Self>,
         head: &Head<'_>,
         message: Option<&dyn Encode>,
+        reader: Option<&Waker>,
     ) -> Result<ClientCall, Unopened> {
         let link = &self.link;
         let message = message.map(|message| (message, message.length()));
@@ -93,6 +95,7 @@ impl ClientConnection {
                     sum,
                     request_bytes: length as u64,
                     deadline: head.deadline.map(Instant::into_std),
+                    reader,
                 };
                 let now = head.now.unwrap_or_else(Instant::now).into_std();
                 link.update(now, |core, now| core.open(now, opening))
@@ -142,6 +145,7 @@ impl ClientCall {
     }
 
     /// What the server sent next. Credit for what was taken is given back.
+    #[inline]
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         loop {
             if let Poll::Ready(received) = self.reader.poll_next(cx) {
@@ -157,7 +161,8 @@ impl ClientCall {
         }
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the deadline has passed and nobody else keeps it.
+    pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         loop {
             match &mut self.timer {

@@ -9,6 +9,7 @@ mod streaming;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -127,13 +128,14 @@ impl<'a> Invocation<'a> {
         read: impl AsyncFn(&mut ClientCall) -> Result<T, Unanswered>,
     ) -> Result<(ClientCall, T), IpcError> {
         loop {
-            let mut call = match self.try_open(metadata, sending.message())? {
+            let message = sending.message();
+            let mut opened = None;
+            poll_fn(|cx| self.poll_open(cx, metadata, message, &mut opened)).await?;
+            let mut call = match opened {
                 Some(call) => call,
                 // Boxed, as all that seldom happens, so that the usual call is small.
-                None => Box::pin(self.open(metadata, sending.message())).await?,
+                None => Box::pin(self.open(metadata, message)).await?,
             };
-            self.attempts.note_opened();
-            self.is_open = true;
             let answer = match sending {
                 Sending::Message(_) => read(&mut call).await,
                 Sending::Stream(outbound) => {
@@ -151,22 +153,33 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    /// Opens the call at once; `None` where there is no connection.
-    fn try_open(
+    /// Opens the call at once, unless there is no connection. With a message, the first poll ends there: the call wakes its
+    /// task when there is something to read, so nothing is gained by looking at once.
+    fn poll_open(
         &mut self,
+        cx: &mut Context<'_>,
         metadata: &Metadata,
         message: Option<&dyn Encode>,
-    ) -> Result<Option<ClientCall>, IpcError> {
-        let now = self.began.take();
-        let Some(connection) = self.shared.current() else { return Ok(None) };
-        match connection.open(&Head { now, ..self.head(metadata) }, message) {
-            Ok(call) => Ok(Some(call)),
-            Err(Unopened::Closed) => {
-                self.wait.again();
-                Ok(None)
-            }
-            Err(Unopened::Failed(error)) => Err(self.with_history(error)),
+        opened: &mut Option<ClientCall>,
+    ) -> Poll<Result<(), IpcError>> {
+        if opened.is_some() {
+            return Poll::Ready(Ok(()));
         }
+        let now = self.began.take();
+        let Some(connection) = self.shared.current() else { return Poll::Ready(Ok(())) };
+        let head = Head { now, ..self.head(metadata) };
+        match connection.open(&head, message, message.map(|_| cx.waker())) {
+            Ok(call) => {
+                self.note_opened();
+                let call = opened.insert(call);
+                if message.is_some() && call.poll_deadline(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            Err(Unopened::Closed) => self.wait.again(),
+            Err(Unopened::Failed(error)) => return Poll::Ready(Err(self.with_history(error))),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Opens the call once there is a connection.
@@ -179,7 +192,7 @@ impl<'a> Invocation<'a> {
         let opening = async {
             loop {
                 let connection = self.shared.ready(&mut self.wait).await?;
-                match connection.open(&head, message) {
+                match connection.open(&head, message, None) {
                     Err(Unopened::Closed) => self.wait.again(),
                     Err(Unopened::Failed(error)) => return Err(error),
                     Ok(call) => return Ok(call),
@@ -191,9 +204,18 @@ impl<'a> Invocation<'a> {
             Some(deadline) => tokio::time::timeout_at(deadline, opening).await,
         };
         match opened {
-            Ok(opened) => opened.map_err(|error| self.with_history(error)),
+            Ok(Ok(opened)) => {
+                self.note_opened();
+                Ok(opened)
+            }
+            Ok(Err(error)) => Err(self.with_history(error)),
             Err(_) => Err(self.with_history(self.shared.never_ready(self.ready))),
         }
+    }
+
+    const fn note_opened(&mut self) {
+        self.attempts.note_opened();
+        self.is_open = true;
     }
 
     const fn head<'h>(&self, metadata: &'h Metadata) -> Head<'h> {

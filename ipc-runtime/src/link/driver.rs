@@ -56,6 +56,8 @@ pub(crate) struct Driver<H: Host> {
     inbound: Vec<Inbound>,
     /// Where items are, for the moment that they are taken.
     items: Vec<(usize, usize)>,
+    /// The last frame was an item, so that the next is likely to be another.
+    is_amid_items: bool,
     arrivals: Vec<Arrival>,
     wakeups: Vec<Waker>,
     /// When something was last read.
@@ -86,10 +88,17 @@ impl<H: Host> Driver<H> {
             reader,
             inbound: Vec::new(),
             items: Vec::new(),
+            is_amid_items: false,
             arrivals: Vec::new(),
             wakeups: Vec::new(),
             now: Instant::now().into_std(),
-            view: View { phase: Phase::Open, is_usable: true, wants_input: true },
+            view: View {
+                phase: Phase::Open,
+                is_usable: true,
+                wants_input: true,
+                has_output: true,
+                due: None,
+            },
             sleep: Box::pin(tokio::time::sleep_until(Instant::now())),
             is_armed: false,
             has_new_input: true,
@@ -123,6 +132,9 @@ impl<H: Host> Driver<H> {
             }
             if calls > 1 {
                 // Those whom the frames have woken run first, and what they send leaves together.
+                let mut state = self.link.lock();
+                state.held = together(state.core.busy_calls(calls));
+                drop(state);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -154,7 +166,7 @@ impl<H: Host> Driver<H> {
         state.held = 0;
         state.has_missed_turn = state.sink.is_none();
         if state.core.is_blocked() || state.core.can_transmit() {
-            self.link.write_as_driver(state, Instant::now().into_std(), cx);
+            self.link.write(state, Instant::now().into_std());
             state = self.link.lock();
         }
         self.view = state.view();
@@ -189,7 +201,7 @@ impl<H: Host> Driver<H> {
         }
         let mut state = self.link.lock();
         if let Some(sink) = &mut state.sink {
-            self.is_shut_down = Pin::new(sink).poll_shutdown(cx).is_ready();
+            self.is_shut_down = Pin::new(&mut sink.output).poll_shutdown(cx).is_ready();
         }
         if self.input.is_none() {
             let now = Instant::now().into_std();
@@ -219,8 +231,10 @@ impl<H: Host> Driver<H> {
     /// Decodes frames, without the lock.
     fn decode_frames(&mut self) -> Option<IpcError> {
         while self.inbound.len() < MAX_INBOUND {
-            self.take_items();
-            let Self { reader, inbound, host, .. } = self;
+            if self.is_amid_items {
+                self.take_items();
+            }
+            let Self { reader, inbound, host, is_amid_items, .. } = self;
             let mut resolve = |method: &[u8]| host.resolve(method);
             let frame = match reader.next() {
                 Ok(Some(frame)) => frame,
@@ -228,7 +242,10 @@ impl<H: Host> Driver<H> {
                 Err(error) => return Some(error),
             };
             match envelope::decode(frame, &mut resolve) {
-                Ok(found) => inbound.extend(found),
+                Ok(found) => {
+                    *is_amid_items = matches!(&found, Some(Inbound { body: Body::Item(_), .. }));
+                    inbound.extend(found);
+                }
                 Err(error) => return Some(error),
             }
         }
@@ -279,11 +296,8 @@ impl<H: Host> Driver<H> {
             state.core.handle_input_end(now, Ending::frame(error));
         }
         std::mem::swap(state.core.arrivals(), &mut self.arrivals);
-        if calls > 1 {
-            state.held = together(state.core.busy_calls(calls));
-        }
         std::mem::swap(state.core.wakeups(), &mut self.wakeups);
-        self.view = state.view();
+        self.view = View { due: state.core.timeout(), ..state.view() };
         drop(state);
         self.wakeups.drain(..).for_each(Waker::wake);
         if !self.arrivals.is_empty() {
@@ -331,6 +345,10 @@ impl<H: Host> Driver<H> {
 
     /// Waits until something is due. What was answered while frames were taken leaves before the task sleeps.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Whoever has made something due earlier since the last look has woken this task, as it knows when the sleep ends.
+        if !self.view.has_output && self.view.due.is_some_and(|due| self.is_set_for(due)) {
+            return Poll::Pending;
+        }
         let due = {
             let mut state = self.link.lock();
             if state.may_write() {
@@ -338,13 +356,11 @@ impl<H: Host> Driver<H> {
                 state = self.link.lock();
             }
             let Some(due) = state.core.timeout() else { return Poll::Ready(()) };
-            let due = Instant::from_std(due);
-            // A sleep that ends too early is let be: it costs less than to set it anew at every turn.
-            if self.is_armed && due >= self.sleep.deadline() && !self.sleep.is_elapsed() {
+            if self.is_set_for(due) {
                 return Poll::Pending;
             }
-            state.armed = Some(due.into_std());
-            due
+            state.armed = Some(due);
+            Instant::from_std(due)
         };
         if due != self.sleep.deadline() || self.sleep.is_elapsed() {
             self.sleep.as_mut().reset(due);
@@ -353,6 +369,12 @@ impl<H: Host> Driver<H> {
         let polled = pin!(tokio::task::coop::unconstrained(self.sleep.as_mut())).poll(cx);
         self.is_armed = polled.is_pending();
         polled
+    }
+
+    /// Whether the sleep will wake this task by then. One that ends too early is let be: that costs less than to set it
+    /// anew at every turn.
+    fn is_set_for(&self, due: std::time::Instant) -> bool {
+        self.is_armed && due >= self.sleep.deadline().into_std() && !self.sleep.is_elapsed()
     }
 }
 

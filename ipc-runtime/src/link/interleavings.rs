@@ -250,7 +250,8 @@ fn open(link: &Link, message: &str) -> Result<CallKey, OpenError> {
     let bytes = rest.clone().freeze();
     let sum = (!is_small).then(|| Crc32Variant::Ieee.checksum(&rest));
     let rest = if is_small { Payload::Small(&rest) } else { Payload::Large(bytes) };
-    let opening = Opening { method: METHOD, rest, sum, request_bytes: length as u64, deadline: None };
+    let opening =
+        Opening { method: METHOD, rest, sum, request_bytes: length as u64, deadline: None, reader: None };
     link.update(now(), |core, now| core.open(now, opening))
 }
 
@@ -283,7 +284,7 @@ fn answer(id: u64) -> BytesMut {
     let mut frame = BytesMut::new();
     let empty = Metadata::new();
     let encoder = Encoder::new(Crc32Variant::Ieee, MAX_FRAME);
-    encoder.put_close(&mut frame, id, &empty, &empty, Some(&"answer".to_owned())).expect("it fits");
+    encoder.put_close(&mut frame, id, &empty, &empty, Some((&"answer".to_owned(), 6 + 2))).expect("it fits");
     frame
 }
 

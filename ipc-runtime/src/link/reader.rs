@@ -52,14 +52,20 @@ impl CallReader {
     /// What comes next: headers, then items, then the end. Credit for items goes back as they are taken.
     ///
     /// It takes part in tokio's budget, so a loop over it lets others run.
+    #[inline]
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         // The first item is free: most calls have but one.
         if self.has_read {
             ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
         }
-        if let Some(item) = self.unread() {
-            return Poll::Ready(Received::Item(item));
+        match self.unread() {
+            Some(item) => Poll::Ready(Received::Item(item)),
+            None => self.poll_core(cx),
         }
+    }
+
+    /// Takes out what the connection has for the call.
+    fn poll_core(&mut self, cx: &Context<'_>) -> Poll<Received> {
         if let Some(end) = &self.end {
             return Poll::Ready(Received::End(end.clone()));
         }
@@ -75,6 +81,11 @@ impl CallReader {
             None => Poll::Pending,
             Some(Next::Headers(headers)) => Poll::Ready(Received::Headers(headers)),
             Some(Next::End(end)) => Poll::Ready(Received::End(end)),
+            Some(Next::Item(item, end)) => {
+                self.end = end;
+                self.note_taken(item.cost);
+                Poll::Ready(Received::Item(item.message))
+            }
             Some(Next::Items(end)) => {
                 self.end = end;
                 match self.unread() {
@@ -85,8 +96,15 @@ impl CallReader {
         }
     }
 
+    #[inline]
     fn unread(&mut self) -> Option<Bytes> {
         let Waiting { message, cost } = self.items.pop_front()?;
+        self.note_taken(cost);
+        Some(message)
+    }
+
+    #[inline]
+    fn note_taken(&mut self, cost: u64) {
         self.has_read = true;
         self.taken = self.taken.saturating_add(cost);
         if self.end.is_none() && call::is_grant_due(self.taken, self.link.terms().window) {
@@ -94,6 +112,5 @@ impl CallReader {
             let key = self.key;
             self.link.update(Instant::now().into_std(), |core, _| core.taken(key, taken));
         }
-        Some(message)
     }
 }

@@ -9,12 +9,14 @@ use bytes::BytesMut;
 
 use crate::error::IpcError;
 use crate::protocol::queue::{INLINE_BYTES, Payload};
+use crate::protocol::spare::Spare;
 
 /// What envelope and header may add to a message without metadata.
 const ENVELOPE_BYTES: usize = 256;
 
 thread_local! {
     static SCRATCH: Cell<BytesMut> = Cell::default();
+    static LARGE: Cell<Spare> = Cell::default();
 }
 
 /// Has `write` encode about `length` bytes, and hands them to `then`.
@@ -28,10 +30,15 @@ pub(crate) fn encode<R>(
     then: impl FnOnce(Payload<'_>) -> R,
 ) -> Result<R, IpcError> {
     if length > INLINE_BYTES - ENVELOPE_BYTES {
-        // `write` reserves what it needs once it has judged the length.
-        let mut buffer = BytesMut::new();
+        let mut spare = LARGE.try_with(Cell::take).unwrap_or_default();
+        // Else `write` reserves what it needs once it has judged the length.
+        let mut buffer = spare.take(length + ENVELOPE_BYTES).unwrap_or_default();
         write(&mut buffer)?;
-        return Ok(then(Payload::Large(buffer.freeze())));
+        let room = buffer.capacity();
+        let frame = buffer.freeze();
+        spare.keep(&frame, room);
+        _ = LARGE.try_with(|place| place.set(spare));
+        return Ok(then(Payload::Large(frame)));
     }
     // Taken out, so that code in `write` that comes back here finds an empty one.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();

@@ -78,7 +78,9 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 pub(crate) enum Next {
     Headers(Metadata),
-    /// At least one item, in the queue that the reader gave; and the end, where nothing comes between.
+    /// The only item; and the end, where nothing comes between.
+    Item(Waiting, Option<End>),
+    /// Some items, in the queue that the reader gave; and the end, where nothing comes between.
     Items(Option<End>),
     End(End),
 }
@@ -313,7 +315,7 @@ impl Call {
         Ok(())
     }
 
-    /// What the reader finds: headers, then items, then the end. Items go to the back of `items`.
+    /// What the reader finds: headers, then items, then the end. Several items go to `items`, which must be empty.
     pub(super) fn take_next(&mut self, items: &mut VecDeque<Waiting>) -> Option<Next> {
         if self.end.as_ref().is_some_and(End::takes_back) {
             self.give_up_items();
@@ -321,14 +323,13 @@ impl Call {
             return Some(Next::Headers(headers));
         }
         if let Some(first) = self.first.take() {
-            items.push_back(first);
+            if self.items.is_empty() {
+                return Some(Next::Item(first, self.end.clone()));
+            }
+            self.items.push_front(first);
         }
-        if items.is_empty() {
+        if !self.items.is_empty() {
             std::mem::swap(items, &mut self.items);
-        } else {
-            items.append(&mut self.items);
-        }
-        if !items.is_empty() {
             return Some(Next::Items(self.end.clone()));
         }
         self.end.clone().map(Next::End)

@@ -280,14 +280,19 @@ impl Connection {
 
     /// Takes a call off the books, before the first byte of its `Close` is written.
     pub(super) fn forget_closed(&mut self, key: CallKey) {
-        let Some(mut call) = self.calls.remove(key) else { return };
-        self.forget_credit(key, call.credit_due);
+        let Some(call) = self.calls.get_mut(key) else { return };
         self.ids.remove(&call.id);
         call.wakers.wake_all(&mut self.wakeups);
         self.callee.running -= 1;
         self.callee.request_bytes -= call.request_bytes;
-        if !call.queue.is_empty() {
+        let credit_due = call.credit_due;
+        let has_frames = !call.queue.is_empty();
+        if has_frames {
             self.outbox.drop_frames(key, &mut call.queue, false);
+        }
+        self.calls.remove(key);
+        self.forget_credit(key, credit_due);
+        if has_frames {
             self.outbox.forget_stale(&mut self.calls);
         }
     }

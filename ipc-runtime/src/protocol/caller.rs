@@ -84,6 +84,8 @@ pub(crate) struct Opening<'a> {
     /// The bytes of the message.
     pub(crate) request_bytes: u64,
     pub(crate) deadline: Option<Instant>,
+    /// Who is woken when something of the answer has arrived.
+    pub(crate) reader: Option<&'a Waker>,
 }
 
 /// Why a call could not be opened on a connection.
@@ -128,9 +130,12 @@ impl Connection {
         if self.terms.peer_limits.calls == 0 {
             return Err(OpenError::NotAccepted);
         }
-        let Opening { method, rest, sum, request_bytes, deadline } = opening;
+        let Opening { method, rest, sum, request_bytes, deadline, reader } = opening;
         let mut call = Call::new(Side::Caller, self.terms.window, self.terms.peer_window, deadline);
         call.request_bytes = request_bytes;
+        if let Some(reader) = reader {
+            call.wakers.register_reader(reader);
+        }
         self.timers.note_deadline(deadline);
         if !self.caller.waiting.is_empty() || !self.has_place_for(request_bytes) {
             Outbox::push_waiting(&mut call.queue, Chunk::Open { method, rest: rest.into_bytes(), sum });

@@ -139,6 +139,10 @@ impl Connection {
         &mut self.wakeups
     }
 
+    pub(crate) const fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     /// Wakers that are not needed any more. They are dropped when the lock around this is free.
     pub(crate) fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
@@ -146,9 +150,11 @@ impl Connection {
 
     /// Drops a call that is over for everybody.
     pub(super) fn discard(&mut self, key: CallKey) {
-        if let Some(mut call) = self.calls.remove(key) {
+        if let Some(call) = self.calls.get_mut(key) {
             call.wakers.take_into(&mut self.retired);
-            self.forget_credit(key, call.credit_due);
+            let credit_due = call.credit_due;
+            self.calls.remove(key);
+            self.forget_credit(key, credit_due);
         }
     }
 
@@ -332,7 +338,9 @@ impl Connection {
             return None;
         }
         if !self.outbox.is_blocked() {
-            self.put_credits();
+            if !self.credits.is_empty() {
+                self.put_credits();
+            }
             while let Some((key, chunk)) = self.outbox.choose(&mut self.calls) {
                 self.stage(now, key, chunk);
             }
@@ -506,7 +514,7 @@ impl Connection {
     ) -> Option<Next> {
         let Some(call) = self.calls.get_mut(key) else { return Some(Next::End(End::Over)) };
         if let Some(next) = call.take_next(items) {
-            let is_end = matches!(next, Next::End(_) | Next::Items(Some(_)));
+            let is_end = matches!(next, Next::End(_) | Next::Item(_, Some(_)) | Next::Items(Some(_)));
             if is_end && call.side == Side::Caller {
                 // One that the peer still counts goes when its `Close` arrives.
                 call.abandoned = true;

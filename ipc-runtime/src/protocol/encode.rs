@@ -3,22 +3,23 @@
 //! [`Encoder`] knows the limits of both sides. It appends whole frames or nothing. Only an `Open` is written in two steps,
 //! because its id is not known when its message is encoded.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::encoded_len_varint;
 
 use super::checksum;
 use super::envelope::wire::{self, Envelope, GoAway, Pairs, WireBody, WireClose, WireHeaders, WireStatus};
 use super::frame::{FrameCodec, HEADER_LEN};
+use super::prefix::Prefix;
 use crate::config::Crc32Variant;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-const CALL_ID: u32 = 1;
-const OPEN: u32 = 3;
-const ITEM: u32 = 5;
-const CLOSE: u32 = 7;
+const CALL_ID: u8 = 1;
+const OPEN: u8 = 3;
+const ITEM: u8 = 5;
+const CLOSE: u8 = 7;
 
 /// A message about to be encoded, its type forgotten: what surrounds a call is compiled once, not for each method.
 pub(crate) trait Encode: Send + Sync {
@@ -86,11 +87,13 @@ impl Encoder {
         buffer.reserve(length);
         let start = buffer.len();
         put_metadata(buffer, 3, metadata);
-        if message.is_some() {
-            encode_key(4, WireType::Varint, buffer);
-            encode_varint(1, buffer);
+        if let Some((message, length)) = message {
+            let mut prefix = Prefix::new();
+            prefix.number(4, 1);
+            prefix.length(5, length);
+            prefix.put(buffer);
+            message.put(buffer);
         }
-        put_message(buffer, 5, message);
         let written = buffer.len() - start;
         if written != length {
             buffer.truncate(start);
@@ -119,18 +122,16 @@ impl Encoder {
         let timeout_len = if timeout_us == 0 { 0 } else { 1 + encoded_len_varint(timeout_us) };
         let body_len = bytes_len(method.len(), false) + timeout_len + rest_len;
         let length = 1 + encoded_len_varint(call_id) + bytes_len(body_len, true);
-        let header = self.codec.check_length(length)?;
+        let mut prefix = self.codec.header(length)?;
         let start = buffer.len();
-        buffer.put_u32_le(header);
-        buffer.put_u32_le(0);
-        encode_key(CALL_ID, WireType::Varint, buffer);
-        encode_varint(call_id, buffer);
-        encode_key(OPEN, WireType::LengthDelimited, buffer);
-        encode_varint(body_len as u64, buffer);
+        prefix.number(CALL_ID, call_id);
+        prefix.length(OPEN, body_len);
+        prefix.put(buffer);
         put_bytes(buffer, 1, method.as_bytes());
         if timeout_us != 0 {
-            encode_key(2, WireType::Varint, buffer);
-            encode_varint(timeout_us, buffer);
+            let mut timeout = Prefix::new();
+            timeout.number(2, timeout_us);
+            timeout.put(buffer);
         }
         let sum = match rest {
             OpenRest::Inline(bytes) => {
@@ -172,25 +173,24 @@ impl Encoder {
         })
     }
 
-    /// Appends the successful end of a call.
+    /// Appends the successful end of a call. A message comes with its length.
     pub(crate) fn put_close(
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
         headers: &Metadata,
         trailers: &Metadata,
-        message: Option<&dyn Encode>,
+        message: Option<(&dyn Encode, usize)>,
     ) -> Result<(), IpcError> {
         check_metadata("response", headers)?;
         check_metadata("response's trailers", trailers)?;
-        let message_len = message.map(Encode::length);
         let body_len = metadata_len(headers)
             + metadata_len(trailers)
-            + message_len.map_or(0, |len| bytes_len(len, true));
+            + message.map_or(0, |(_, len)| bytes_len(len, true));
         self.envelope(buffer, call_id, CLOSE, body_len, |buffer| {
             put_metadata(buffer, 2, headers);
             put_metadata(buffer, 3, trailers);
-            put_message(buffer, 4, message.zip(message_len));
+            put_message(buffer, 4, message);
         })
     }
 
@@ -273,16 +273,15 @@ impl Encoder {
         &self,
         buffer: &mut BytesMut,
         call_id: u64,
-        tag: u32,
+        tag: u8,
         body_len: usize,
         body: impl FnOnce(&mut BytesMut),
     ) -> Result<(), IpcError> {
         let length = 1 + encoded_len_varint(call_id) + bytes_len(body_len, true);
-        self.codec.encode_with(length, buffer, |buffer| {
-            encode_key(CALL_ID, WireType::Varint, buffer);
-            encode_varint(call_id, buffer);
-            encode_key(tag, WireType::LengthDelimited, buffer);
-            encode_varint(body_len as u64, buffer);
+        self.codec.encode_after(length, buffer, |buffer, mut prefix| {
+            prefix.number(CALL_ID, call_id);
+            prefix.length(tag, body_len);
+            prefix.put(buffer);
             body(buffer);
         })
     }
@@ -301,27 +300,30 @@ fn metadata_len(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| bytes_len(pair_len(key, value), true)).sum()
 }
 
-fn put_metadata(buffer: &mut BytesMut, tag: u32, metadata: &Metadata) {
+fn put_metadata(buffer: &mut BytesMut, tag: u8, metadata: &Metadata) {
     for (key, value) in metadata.iter() {
-        encode_key(tag, WireType::LengthDelimited, buffer);
-        encode_varint(pair_len(key, value) as u64, buffer);
+        put_length(buffer, tag, pair_len(key, value));
         put_bytes(buffer, 1, key.as_bytes());
         put_bytes(buffer, 2, value);
     }
 }
 
-fn put_bytes(buffer: &mut BytesMut, tag: u32, bytes: &[u8]) {
+fn put_length(buffer: &mut BytesMut, tag: u8, length: usize) {
+    let mut prefix = Prefix::new();
+    prefix.length(tag, length);
+    prefix.put(buffer);
+}
+
+fn put_bytes(buffer: &mut BytesMut, tag: u8, bytes: &[u8]) {
     if !bytes.is_empty() {
-        encode_key(tag, WireType::LengthDelimited, buffer);
-        encode_varint(bytes.len() as u64, buffer);
+        put_length(buffer, tag, bytes.len());
         buffer.extend_from_slice(bytes);
     }
 }
 
-fn put_message(buffer: &mut BytesMut, tag: u32, message: Option<(&dyn Encode, usize)>) {
+fn put_message(buffer: &mut BytesMut, tag: u8, message: Option<(&dyn Encode, usize)>) {
     if let Some((message, len)) = message {
-        encode_key(tag, WireType::LengthDelimited, buffer);
-        encode_varint(len as u64, buffer);
+        put_length(buffer, tag, len);
         message.put(buffer);
     }
 }
@@ -376,7 +378,15 @@ mod tests {
             encoder.put_open(&mut buffer, 301, "/a.B/C", 0, apart).unwrap();
             buffer.extend_from_slice(&rest);
             encoder.put_item(&mut buffer, 1, &message, message.encoded_len()).unwrap();
-            encoder.put_close(&mut buffer, 1, &metadata, &Metadata::new(), Some(&message)).unwrap();
+            encoder
+                .put_close(
+                    &mut buffer,
+                    1,
+                    &metadata,
+                    &Metadata::new(),
+                    Some((&message, Encode::length(&message))),
+                )
+                .unwrap();
             let mut again = BytesMut::new();
             let mut left = buffer.clone();
             for _ in 0..4 {

@@ -12,9 +12,11 @@
 //! components speak these frames with a bare message and the Castagnoli checksum.
 
 use bytes::buf::Limit;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 
+use super::prefix::Prefix;
+use super::spare::Spare;
 use crate::config::Crc32Variant;
 use crate::error::IpcError;
 
@@ -81,12 +83,24 @@ impl FrameCodec {
         buffer: &mut BytesMut,
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<(), IpcError> {
-        let header = self.check_length(length)?;
+        self.encode_after(length, buffer, |buffer, header| {
+            header.put(buffer);
+            write(buffer);
+        })
+    }
+
+    /// Appends one frame of `length` message bytes. `write` gets the header, which it appends with what it adds to it, and
+    /// the message behind it.
+    pub(super) fn encode_after(
+        &self,
+        length: usize,
+        buffer: &mut BytesMut,
+        write: impl FnOnce(&mut BytesMut, Prefix),
+    ) -> Result<(), IpcError> {
+        let header = self.header(length)?;
         buffer.reserve(HEADER_LEN + length);
-        buffer.put_u32_le(header);
-        buffer.put_u32_le(0);
-        let start = buffer.len();
-        write(buffer);
+        let start = buffer.len() + HEADER_LEN;
+        write(buffer, header);
         if buffer.len() - start != length {
             let written = buffer.len() - start;
             buffer.truncate(start - HEADER_LEN);
@@ -141,7 +155,13 @@ impl FrameCodec {
         Ok(Some(length))
     }
 
-    pub(crate) fn check_length(&self, length: usize) -> Result<u32, IpcError> {
+    /// The header of a frame of so many message bytes, whose checksum is filled in later.
+    pub(super) fn header(&self, length: usize) -> Result<Prefix, IpcError> {
+        let [a, b, c, d] = self.check_length(length)?.to_le_bytes();
+        Ok(Prefix::after([a, b, c, d, 0, 0, 0, 0]))
+    }
+
+    fn check_length(&self, length: usize) -> Result<u32, IpcError> {
         if length == 0 {
             return Err(IpcError::InvalidLength { length });
         }
@@ -173,6 +193,7 @@ pub(crate) struct FrameReader {
     start: usize,
     step: usize,
     large: Option<LargeMessage>,
+    spare: Spare,
 }
 
 /// A large message of which some has arrived.
@@ -184,8 +205,8 @@ struct LargeMessage {
 }
 
 impl FrameReader {
-    pub(crate) const fn new(codec: FrameCodec) -> Self {
-        Self { codec, buffer: Vec::new(), start: 0, step: READ_STEP, large: None }
+    pub(crate) fn new(codec: FrameCodec) -> Self {
+        Self { codec, buffer: Vec::new(), start: 0, step: READ_STEP, large: None, spare: Spare::default() }
     }
 
     /// The same bytes, judged by another codec from here on: after the Hellos.
@@ -240,7 +261,10 @@ impl FrameReader {
     pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, IpcError> {
         if let Some(large) = self.large.take_if(|large| large.bytes.len() == large.length) {
             self.codec.check_sum(large.expected_sum, &large.bytes)?;
-            return Ok(Some(Frame::Large(large.bytes.into())));
+            let room = large.bytes.capacity();
+            let bytes = Bytes::from(large.bytes);
+            self.spare.keep(&bytes, room);
+            return Ok(Some(Frame::Large(bytes)));
         }
         if self.large.is_some() {
             return Ok(None);
@@ -251,7 +275,10 @@ impl FrameReader {
         let expected_sum = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
         let Some(message) = rest.get(..length) else {
             if length > LARGE_MESSAGE {
-                let mut bytes = Vec::with_capacity(length.min(rest.len().max(FIRST_ROOM)));
+                let mut bytes = self
+                    .spare
+                    .take(length)
+                    .map_or_else(|| Vec::with_capacity(length.min(rest.len().max(FIRST_ROOM))), Vec::from);
                 bytes.extend_from_slice(rest);
                 self.large = Some(LargeMessage { expected_sum, length, bytes });
                 self.start = self.buffer.len();

@@ -22,7 +22,7 @@ const MAX_HELLO_BYTES: usize = 65_536;
 pub(crate) const HELLO_ENCODER: Encoder = Encoder::new(Crc32Variant::Ieee, MAX_HELLO_BYTES);
 
 /// Reads the first frame.
-pub(crate) const fn hello_reader() -> FrameReader {
+pub(crate) fn hello_reader() -> FrameReader {
     FrameReader::new(FrameCodec::new(Crc32Variant::Ieee, MAX_HELLO_BYTES))
 }
 

@@ -76,6 +76,7 @@ impl Duo {
             sum: None,
             request_bytes: bytes as u64,
             deadline,
+            reader: None,
         };
         self.client.open(self.now, opening).unwrap()
     }
@@ -106,7 +107,7 @@ impl Duo {
     fn answer(&mut self, call: &Arrival) {
         let mut frame = BytesMut::new();
         let (headers, trailers) = (Metadata::new(), Metadata::new());
-        self.server.encoder().put_close(&mut frame, call.id, &headers, &trailers, Some(&())).unwrap();
+        self.server.encoder().put_close(&mut frame, call.id, &headers, &trailers, Some((&(), 0))).unwrap();
         self.server.finish(self.now, call.key, Finish::Answered(Payload::Small(&frame)));
     }
 

@@ -239,7 +239,8 @@ impl CallSlot {
 
     fn try_succeed(&mut self, ended: &Ended, message: Option<&dyn Encode>) -> Result<(), IpcError> {
         let (link, key, id) = (&self.connection.link, self.key, self.id);
-        let length = message.map_or(0, Encode::length);
+        let message = message.map(|message| (message, message.length()));
+        let length = message.map_or(0, |(_, length)| length);
         let Ended { headers, trailers } = ended;
         scratch::encode(
             length,

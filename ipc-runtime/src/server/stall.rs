@@ -3,7 +3,7 @@
 //! A worker of tokio's multi-thread runtime wakes another one only for tasks that the other could take. If it comes from
 //! the I/O driver and then polls a handler that computes, nobody looks at the runtime's sockets and timers. So
 //! [`watched`] notes in a slot of its thread that a handler is polled, and one thread per process looks at the slots
-//! every 2 ms. For a poll that lasts, it spawns an empty task from outside: a worker wakes and goes on to the driver.
+//! every 10 ms. For a poll that lasts, it spawns an empty task from outside: a worker wakes and goes on to the driver.
 //! This module owns that thread and the slots. It must not know what a call is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ use tokio::runtime::Handle;
 
 use crate::sync::lock;
 
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(10);
 /// In ticks: a poll that lasts so long is a stall,
-const STALL: u64 = 2;
+const STALL: u64 = 1;
 /// another worker is woken so often while it lasts, for the first may have begun to compute, too,
 const AGAIN: u64 = 5;
 /// and a slot without a handler is forgotten after so long, and its runtime with it.
-const FORGET: u64 = 25;
+const FORGET: u64 = 5;
 
 /// The current tick, at least 1; 0 while the watch sleeps. Only whoever holds `WATCH` sets it.
 static CLOCK: AtomicU64 = AtomicU64::new(0);

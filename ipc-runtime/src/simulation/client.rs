@@ -11,7 +11,7 @@ use super::message::{Direction, Message, Name};
 use super::plan::{Kind, Plan};
 use super::record::{Attempt, CallRecord};
 use super::report::Event;
-use super::task::Task;
+use super::task::{Task, Wait};
 use super::world::{At, CLIENT, World, note};
 use crate::metadata::Metadata;
 use crate::protocol::caller::{OpenError, Opening};
@@ -201,12 +201,20 @@ impl World<'_> {
             self.report.count(Event::LargeMessage);
         }
         let by_reference = is_large || self.random.chance(100);
+        let mut reader = Task::new();
+        let reads_at_once = !plan.kind.streams_requests() && self.random.chance(500);
+        if reads_at_once {
+            reader.begin();
+            reader.wait = Wait::Next;
+            reader.sleep = user.deadline.filter(|_| plan.keeps_deadline);
+        }
         let opening = Opening {
             method: plan.kind.method(),
             rest: if by_reference { Payload::Large(rest.clone()) } else { Payload::Small(&rest) },
             sum: by_reference.then(|| self.settings.variant.checksum(&rest)),
             request_bytes: if plan.kind.streams_requests() { 0 } else { plan.request as u64 },
             deadline: user.deadline,
+            reader: reads_at_once.then_some(&reader.waker),
         };
         match self.update(at, |core, now| core.open(now, opening)) {
             Err(OpenError::Closed) => {
@@ -232,7 +240,7 @@ impl World<'_> {
                 user.stage = Stage::Open;
                 user.inbox = Inbox::default();
                 user.message = None;
-                user.reader = Task::new();
+                user.reader = reader;
                 let streams = plan.kind.streams_requests();
                 user.outbox = Sender::new(Direction::Request, plan.requests, None);
                 user.sender = if streams { Task::new() } else { Task::done() };

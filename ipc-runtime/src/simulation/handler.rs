@@ -277,7 +277,8 @@ impl World<'_> {
         note!(self, "the handler of call {} ends: {result:?}", lane.call);
         let name = Name { call: lane.call, attempt: lane.attempt, direction: Direction::Answer, index: 0 };
         let message = Message { name, length: plan.answer };
-        let answer: Option<&dyn Encode> = (!plan.kind.streams_answers()).then_some(&message);
+        let answer: Option<(&dyn Encode, usize)> =
+            (!plan.kind.streams_answers()).then_some((&message, plan.answer));
         let (at, key) = (lane.at, lane.key);
         let mut frame = BytesMut::new();
         let result = result.and_then(|()| {

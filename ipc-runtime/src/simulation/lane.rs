@@ -101,6 +101,10 @@ impl Inbox {
             }
             Some(Next::Headers(headers)) => Got::Headers(headers),
             Some(Next::End(end)) => Got::End(end),
+            Some(Next::Item(item, end)) => {
+                self.end = end;
+                Got::Item(self.note_taken(item, world, lane))
+            }
             Some(Next::Items(end)) => {
                 self.end = end;
                 match self.unread(world, lane) {
@@ -112,13 +116,18 @@ impl Inbox {
     }
 
     fn unread(&mut self, world: &mut World<'_>, lane: Lane) -> Option<Bytes> {
-        let Waiting { message, cost } = self.items.pop_front()?;
+        let item = self.items.pop_front()?;
+        Some(self.note_taken(item, world, lane))
+    }
+
+    fn note_taken(&mut self, item: Waiting, world: &mut World<'_>, lane: Lane) -> Bytes {
+        let Waiting { message, cost } = item;
         self.taken += cost;
         if self.end.is_none() && call::is_grant_due(self.taken, world.window(lane.at)) {
             let taken = std::mem::take(&mut self.taken);
             world.update(lane.at, |core, _| core.taken(lane.key, taken));
         }
-        Some(message)
+        message
     }
 
     /// Checks that an item of a stream is the one whose turn it is.

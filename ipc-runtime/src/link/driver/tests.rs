@@ -102,6 +102,7 @@ fn open(link: &Link) {
         sum: None,
         request_bytes: length as u64,
         deadline: None,
+        reader: None,
     };
     let now = Instant::now().into_std();
     link.update(now, |core, now| core.open(now, opening)).expect("it takes calls");

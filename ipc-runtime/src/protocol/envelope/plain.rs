@@ -83,7 +83,11 @@ fn message(body: &[u8], key: u8) -> Option<usize> {
 }
 
 /// A number of at most nine bytes. Longer ones are left to the general decoder.
+#[inline]
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        return Some((u64::from(*byte), rest));
+    }
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(9).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);

@@ -301,7 +301,7 @@ impl Play<'_> {
         let deadline = timeout.map(|millis| self.now + Duration::from_millis(millis));
         let rest = rest.freeze();
         let payload = payload(&rest);
-        let opening = Opening { method, rest: payload, sum: None, request_bytes, deadline };
+        let opening = Opening { method, rest: payload, sum: None, request_bytes, deadline, reader: None };
         if let Ok(key) = self.core.open(self.now, opening) {
             self.users.push((key, User { begun: true, ..User::default() }));
         }
@@ -399,7 +399,10 @@ impl Play<'_> {
         let message = self.message().to_vec();
         let mut frame = BytesMut::new();
         let none = Metadata::new();
-        self.core.encoder().put_close(&mut frame, user.id, &none, &none, Some(&message)).unwrap();
+        self.core
+            .encoder()
+            .put_close(&mut frame, user.id, &none, &none, Some((&message, message.length())))
+            .unwrap();
         self.core.finish(self.now, key, Finish::Answered(payload(&frame.freeze())));
     }
 
