@@ -72,11 +72,29 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+impl Locked<'_> {
+    /// Notes the driver's waker.
+    fn set_driver(&mut self, waker: &Waker) {
+        self.retired.extend(self.state.driver.replace(waker.clone()));
+    }
+
+    /// The sink, for one write with the driver's waker; `None` where somebody else writes, or nobody may.
+    fn take_sink(&mut self) -> Option<Sink> {
+        let state = &mut *self.state;
+        let driver = state.driver.as_ref()?;
+        let mut sink = state.sink.take()?;
+        if !sink.waker.will_wake(driver) {
+            self.retired.push(std::mem::replace(&mut sink.waker, driver.clone()));
+        }
+        Some(sink)
+    }
+}
+
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.state.core.has_retired() {
-            self.retired = self.state.core.take_retired();
+            self.retired.extend(self.state.core.take_retired());
         }
     }
 }
@@ -288,16 +306,6 @@ impl State {
         self.noticed = view.phase;
         self.is_input_stopped = !view.wants_input;
         view
-    }
-
-    /// The sink, for one write with the driver's waker; `None` where somebody else writes, or nobody may.
-    fn take_sink(&mut self) -> Option<Sink> {
-        let driver = self.driver.as_ref()?;
-        let mut sink = self.sink.take()?;
-        if !sink.waker.will_wake(driver) {
-            sink.waker.clone_from(driver);
-        }
-        Some(sink)
     }
 
     /// Whether something waits that is not held back, and nobody writes.

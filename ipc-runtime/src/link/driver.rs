@@ -160,7 +160,7 @@ impl<H: Host> Driver<H> {
     fn begin_turn(&mut self, cx: &mut Context<'_>) {
         let mut state = self.link.lock();
         if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.driver = Some(cx.waker().clone());
+            state.set_driver(cx.waker());
             self.link.set_runtime();
         }
         state.held = 0;
