@@ -2,17 +2,20 @@
 //!
 //! It prepares the place and gives it back; connecting and accepting are the transport's.
 
+mod access;
 mod policy;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
+mod words;
 
 #[cfg(unix)]
 use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
+pub(crate) use self::access::Access;
 pub(crate) use self::platform::{Place, WORDS};
 use self::platform::{default_path, user_path};
 pub(crate) use self::policy::{Policy, this_process};
@@ -47,48 +50,6 @@ fn named(app: &str, server: &str, path: fn(&str, &str) -> String) -> Result<IpcC
     check_part("the application", app)?;
     check_part("the server", server)?;
     Ok(IpcConfig { endpoint_path: path(app, server), ..IpcConfig::default() })
-}
-
-/// Whom the file system lets in, where it has a say. Who may really call is judged by the peer's credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// The own user.
-    Private,
-    /// Other users as well, because a rule allows some.
-    Open,
-}
-
-impl Access {
-    /// The socket's mode: connecting takes the right to write.
-    pub(crate) const fn socket_mode(self) -> u16 {
-        match self {
-            Self::Private => 0o600,
-            Self::Open => 0o666,
-        }
-    }
-
-    /// The mode of a directory that is made: others may pass through, not look.
-    #[cfg_attr(windows, expect(dead_code, reason = "pipes have no directory"))]
-    pub(crate) const fn directory_mode(self) -> u16 {
-        match self {
-            Self::Private => 0o700,
-            Self::Open => 0o711,
-        }
-    }
-}
-
-/// What people are told in the platform's own words.
-pub(crate) struct Words {
-    /// What an endpoint's name is.
-    name: &'static str,
-    /// Remedy where nothing has the endpoint's name.
-    pub(crate) missing: &'static str,
-    /// Remedy where something has it that nobody listens on.
-    pub(crate) abandoned: &'static str,
-    /// Remedy where this user is not let in.
-    pub(crate) denied: &'static str,
-    /// Remedy where the server runs as another user.
-    pub(crate) stranger: &'static str,
 }
 
 /// Checks an endpoint's name, as far as that can be done without touching the system.

@@ -30,7 +30,7 @@ use crate::error::IpcError;
 use crate::protocol::connection::{Connection, Phase};
 use crate::protocol::encode::Encoder;
 use crate::protocol::handshake::Terms;
-use crate::protocol::queue::Transmit;
+use crate::protocol::outbox::Transmit;
 use crate::sync::checked::{Mutex, MutexGuard, lock};
 use crate::transport::BoxedWrite;
 

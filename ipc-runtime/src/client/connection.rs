@@ -15,12 +15,12 @@ use crate::link::reader::{CallReader, Received};
 use crate::link::{Link, scratch};
 use crate::metadata::Metadata;
 use crate::peer::PeerInfo;
-use crate::protocol::callee::Arrival;
 use crate::protocol::caller::{OpenError, Opening};
 use crate::protocol::connection::Connection;
 use crate::protocol::encode::Encode;
 use crate::protocol::envelope::Target;
 use crate::protocol::queue::Payload;
+use crate::protocol::roles::Arrival;
 use crate::protocol::table::CallKey;
 use crate::status::Status;
 

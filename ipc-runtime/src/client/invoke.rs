@@ -5,6 +5,7 @@
 
 mod kinds;
 mod outbound;
+mod outcome;
 mod streaming;
 
 use std::future::poll_fn;
@@ -17,6 +18,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use self::outbound::Outbound;
+use self::outcome::{Unanswered, check_keys, closed, lost_error, wrong_count};
 use self::streaming::while_sending;
 use super::connection::{ClientCall, ClientConnection, Head, Unopened};
 use super::shared::{ReadyWait, Shared, after};
@@ -26,10 +28,9 @@ use crate::error::{Failure, IpcError};
 use crate::link::reader::Received;
 use crate::message;
 use crate::metadata::Metadata;
-use crate::protocol::call::{End, Lost};
 use crate::protocol::encode::Encode;
-use crate::protocol::envelope::{CloseDetails, CloseMetadata, Limited};
-use crate::protocol::retry::{self, CallAttempts, ReadyPolicy, Verdict};
+use crate::protocol::envelope::CloseMetadata;
+use crate::protocol::retry::{CallAttempts, ReadyPolicy, Verdict};
 use crate::request::{CallOptions, Response, Timeout};
 use crate::status::{Code, Status};
 
@@ -66,33 +67,6 @@ impl Sending<'_> {
         match self {
             Self::Message(_) => true,
             Self::Stream(outbound) => outbound.rewind(),
-        }
-    }
-}
-
-/// Why a call that was opened has no answer.
-enum Unanswered {
-    Lost(Lost),
-    /// The server closed the call with an error.
-    Refused {
-        status: Box<Status>,
-        not_processed: bool,
-    },
-    Expired {
-        sent: bool,
-    },
-    /// Something else, that no repetition mends.
-    Failed(IpcError),
-}
-
-impl Unanswered {
-    fn judged(&self) -> retry::Unanswered {
-        match self {
-            Self::Lost(lost) => retry::Unanswered::Lost { sent: lost.sent, begun: lost.begun },
-            Self::Refused { status, not_processed } => {
-                retry::Unanswered::Refused { code: status.code(), not_processed: *not_processed }
-            }
-            Self::Expired { .. } | Self::Failed(_) => retry::Unanswered::Failed,
         }
     }
 }
@@ -324,24 +298,6 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// The error of a call whose connection ended before its answer.
-pub(crate) fn lost_error(endpoint: &Arc<str>, lost: &Lost) -> IpcError {
-    let code = if lost.cause.is_damage() { Code::DataLoss } else { Code::Unavailable };
-    let failure = Failure {
-        endpoint: Arc::clone(endpoint),
-        phase: "lost the connection to",
-        cause: Arc::clone(&lost.cause),
-        remedy: if lost.sent {
-            "the request may have been processed, so repeat it only if that does no harm"
-        } else {
-            "the request was not processed, so it can be sent again"
-        },
-        code,
-        request_sent: lost.sent,
-    };
-    failure.into_error(std::io::ErrorKind::ConnectionReset)
-}
-
 impl Shared {
     fn unary_timeout(&self) -> Option<Duration> {
         match self.options.unary_timeout {
@@ -395,57 +351,4 @@ async fn single_response(call: &mut ClientCall) -> Result<UnaryResponse, Unanswe
             }
         }
     }
-}
-
-/// The metadata of the server's `Close`, if it is a success.
-fn closed(end: End) -> Result<CloseMetadata, Unanswered> {
-    match end {
-        End::Closed(None) => Ok(CloseMetadata::default()),
-        End::Closed(Some(details)) => {
-            let CloseDetails { error, metadata, not_processed } = *details;
-            let metadata = match metadata {
-                Limited::Within(metadata) => metadata,
-                // The connection has ended such a call already.
-                Limited::TooLarge => CloseMetadata::default(),
-            };
-            match error {
-                None => Ok(metadata),
-                Some(status) => Err(refused(status, metadata, not_processed)),
-            }
-        }
-        End::Lost(lost) => Err(Unanswered::Lost(lost)),
-        End::Cancelled(status) => Err(Unanswered::Failed(IpcError::Status(*status))),
-        End::Expired { sent } => Err(Unanswered::Expired { sent }),
-        End::Unsendable(error) => Err(Unanswered::Failed(unsendable(&error))),
-        End::HalfClosed | End::Over => Err(Unanswered::Failed(IpcError::PeerClosed)),
-    }
-}
-
-/// The error of a request that can't be put on the wire.
-fn unsendable(error: &IpcError) -> IpcError {
-    match error {
-        IpcError::TooLarge { size, max_size } => IpcError::TooLarge { size: *size, max_size: *max_size },
-        other => IpcError::Encode(other.to_string()),
-    }
-}
-
-fn refused(status: Status, metadata: CloseMetadata, not_processed: bool) -> Unanswered {
-    let CloseMetadata { mut headers, trailers } = metadata;
-    headers.merge(trailers);
-    if let Err(error) = check_keys(&headers) {
-        return Unanswered::Failed(error);
-    }
-    Unanswered::Refused { status: Box::new(status.with_metadata(headers)), not_processed }
-}
-
-fn check_keys(metadata: &Metadata) -> Result<(), IpcError> {
-    match metadata.first_bad_key() {
-        None => Ok(()),
-        Some(why) => Err(IpcError::Status(Status::internal(format!("the server sent bad metadata: {why}")))),
-    }
-}
-
-fn wrong_count(what: &str) -> Unanswered {
-    let words = format!("the server sent {what} where the method has exactly one");
-    Unanswered::Failed(IpcError::Status(Status::internal(words)))
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Access;
+use super::access::Access;
 use crate::peer::PeerInfo;
 use crate::status::Status;
 

@@ -14,7 +14,8 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawMode, Stat}
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Pid;
 
-use super::{Access, Words};
+use super::access::Access;
+use super::words::Words;
 use crate::error::IpcError;
 
 pub(crate) const WORDS: Words = Words {

@@ -1,6 +1,7 @@
 //! A pipe's name. A pipe needs no place: its name lives as long as its instances.
 
-use super::{Access, Words};
+use super::access::Access;
+use super::words::Words;
 use crate::error::IpcError;
 use crate::transport::current_user;
 

@@ -18,10 +18,11 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Link, View};
 use crate::error::IpcError;
-use crate::protocol::callee::Arrival;
-use crate::protocol::connection::{Connection, Ending, Phase};
+use crate::protocol::connection::{Connection, Phase};
+use crate::protocol::ending::Ending;
 use crate::protocol::envelope::{self, Body, Inbound, Target};
 use crate::protocol::frame::{FrameCodec, FrameReader, HEADER_LEN};
+use crate::protocol::roles::Arrival;
 use crate::transport::BoxedRead;
 
 /// Frames of one read are handed to the core so many at a time, so that the lock is never held for long.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use crate::error::IpcError;
-use crate::protocol::connection::Ending;
 use crate::protocol::encode::Encoder;
+use crate::protocol::ending::Ending;
 use crate::protocol::envelope::{self, Body};
 use crate::protocol::frame::FrameReader;
 use crate::protocol::handshake;

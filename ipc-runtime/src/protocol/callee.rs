@@ -5,46 +5,15 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::call::{Call, End, Side};
-use super::connection::{Connection, Ending, Phase};
+use super::connection::{Connection, Phase};
+use super::ending::Ending;
 use super::envelope::{Body, Limited, Open};
 use super::queue::{Chunk, Payload};
+use super::roles::Arrival;
 use super::table::CallKey;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::status::Status;
-
-/// What a connection keeps about the calls that the peer opens.
-#[derive(Debug, Default)]
-pub(super) struct Callee {
-    last_seen: u64,
-    /// The highest id that was accepted; what a `GoAway` says.
-    pub(super) last_accepted: u64,
-    /// Calls that count, and the bytes of their `Open`s' messages.
-    pub(super) running: u32,
-    pub(super) request_bytes: u64,
-    /// No more calls are accepted: a `GoAway` said so, or the connection has ended.
-    pub(super) is_draining: bool,
-    arrivals: Vec<Arrival>,
-}
-
-impl Callee {
-    pub(super) const fn arrivals_mut(&mut self) -> &mut Vec<Arrival> {
-        &mut self.arrivals
-    }
-}
-
-/// A call that has arrived and was admitted.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) key: CallKey,
-    pub(crate) id: u64,
-    /// Where it goes, as the decoder resolved it.
-    pub(crate) target: u32,
-    pub(crate) metadata: Metadata,
-    /// The whole request, where it came with the call.
-    pub(crate) message: Option<Bytes>,
-    pub(crate) deadline: Option<Instant>,
-}
 
 /// How a call ends on its callee's side.
 #[derive(Debug)]
@@ -56,6 +25,11 @@ pub(crate) enum Finish<'a> {
 }
 
 impl Connection {
+    /// Calls that have arrived since this was last asked, in their order.
+    pub(crate) const fn arrivals(&mut self) -> &mut Vec<Arrival> {
+        &mut self.callee.arrivals
+    }
+
     /// How many calls of the peer run.
     pub(crate) const fn running(&self) -> u32 {
         self.callee.running

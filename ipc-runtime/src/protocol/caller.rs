@@ -1,7 +1,6 @@
 //! What a connection does for calls that this side opens: admission by the peer's limits, ids, answers, giving up, and the
 //! peer's farewell.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -9,69 +8,17 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::call::{Call, End, Lost, Sent, Side};
-use super::connection::{Connection, Ending, Phase};
+use super::connection::{Connection, Phase};
 use super::encode::OpenRest;
+use super::ending::Ending;
 use super::envelope::wire::{Empty, WireBody};
 use super::envelope::{Body, Close, GoAway, Limited};
-use super::queue::{Chunk, INLINE_BYTES, Outbox, Payload};
+use super::outbox::Outbox;
+use super::queue::{Chunk, INLINE_BYTES, Payload};
+use super::roles::MAX_PASSED;
 use super::table::CallKey;
 use crate::error::IpcError;
 use crate::status::{Code, Status};
-
-/// How many small requests may pass a large one that waits for the peer to admit more bytes.
-const MAX_PASSED: u32 = 64;
-
-/// What a connection keeps about the calls that this side opens.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
-pub(super) struct Caller {
-    last_opened: u64,
-    /// Calls that the peer counts as open, and the bytes of their `Open`s' messages.
-    pub(super) open: u32,
-    pub(super) request_bytes: u64,
-    /// Calls that wait until the peer admits another, in the order they came, and a few that are over.
-    pub(super) waiting: VecDeque<CallKey>,
-    /// About how many of these are over.
-    stale: usize,
-    /// Small requests that have passed the first one that waits.
-    passed: u32,
-    /// No new calls: the peer goes away, writing has failed, or the connection has ended.
-    pub(super) is_closed: bool,
-    /// Nobody will open a call any more.
-    is_unused: bool,
-    /// The peer has said farewell.
-    has_farewell: bool,
-    /// The lowest `last_call_id` of the peer's `GoAway`s.
-    pub(super) last_accepted: Option<u64>,
-    retry_after_ms: u32,
-    /// A call was answered since this was last asked.
-    was_answered: bool,
-}
-
-impl Caller {
-    pub(super) const fn is_closed_for_good(&self) -> bool {
-        self.is_unused || self.has_farewell
-    }
-
-    /// Whether another small request may pass the first one that waits.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(super) const fn may_pass(&self) -> bool {
-        self.passed < MAX_PASSED
-    }
-
-    /// The connection ends without a failure.
-    pub(super) const fn note_farewell(&mut self) {
-        self.has_farewell = true;
-    }
-
-    /// The peer does not count the call any more.
-    fn give_back(&mut self, call: &mut Call) {
-        if std::mem::replace(&mut call.holds_place, false) {
-            self.open -= 1;
-            self.request_bytes -= call.request_bytes;
-        }
-    }
-}
 
 /// A call about to be opened.
 #[derive(Debug)]

@@ -5,62 +5,25 @@
 //! and [`take_wakeups`](Connection::take_wakeups) says who must look again. What only one role of a call does is in
 //! `caller` and `callee`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Instant;
 
-use super::call::{self, Call, End, Lost, Next, Sent, Side, Waiting};
-use super::callee::{Arrival, Callee};
-use super::caller::Caller;
+use super::call::{Call, End, Lost, Sent, Side};
 use super::encode::Encoder;
-use super::envelope::wire::{Nonce, WireBody, WireCredit};
+use super::ending::Ending;
+use super::envelope::wire::{Nonce, WireBody};
 use super::envelope::{Body, GoAway, Inbound};
 use super::handshake::{Role, Terms};
-use super::queue::{Chunk, Outbox, Payload, Transmit};
+use super::outbox::Outbox;
+use super::roles::{Callee, Caller};
 use super::table::{ById, CallKey, Table};
 use super::timers::{Due, LINGER, Timers, later};
 use crate::error::IpcError;
-use crate::status::{Code, Status};
+use crate::status::Status;
 
 /// Reading stops while more than this many Pongs and refusals wait to be written.
 const MAX_REPLIES: usize = 64;
-
-/// Why a connection ends, and what the peer is told.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    pub(crate) cause: IpcError,
-    /// The status of the last `GoAway`; `None` sends none.
-    pub(crate) go_away: Option<Status>,
-}
-
-impl Ending {
-    pub(crate) const fn silent(cause: IpcError) -> Self {
-        Self { cause, go_away: None }
-    }
-
-    /// The peer broke the protocol.
-    pub(crate) fn breach(status: Status) -> Self {
-        Self { cause: IpcError::Status(status.clone()), go_away: Some(status) }
-    }
-
-    /// A frame could not be taken (the table of section 2).
-    pub(crate) fn frame(cause: IpcError) -> Self {
-        let go_away = frame_error_code(&cause).map(|code| Status::new(code, cause.to_string()));
-        Self { cause, go_away }
-    }
-}
-
-/// The code that answers a frame error; `None` where the stream itself ended.
-pub(crate) const fn frame_error_code(error: &IpcError) -> Option<Code> {
-    match error {
-        IpcError::InvalidLength { .. } | IpcError::Decode(_) => Some(Code::InvalidArgument),
-        IpcError::TooLarge { .. } => Some(Code::ResourceExhausted),
-        IpcError::CrcMismatch { .. } => Some(Code::DataLoss),
-        IpcError::Timeout => Some(Code::DeadlineExceeded),
-        IpcError::Io(_) | IpcError::Encode(_) | IpcError::PeerClosed | IpcError::Status(_) => None,
-    }
-}
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,11 +119,6 @@ impl Connection {
             self.calls.remove(key);
             self.forget_credit(key, credit_due);
         }
-    }
-
-    /// Calls that have arrived since this was last asked, in their order.
-    pub(crate) const fn arrivals(&mut self) -> &mut Vec<Arrival> {
-        self.callee.arrivals_mut()
     }
 
     /// Whether ids like this are given by this side. On version 1 of the protocol only clients open calls.
@@ -329,262 +287,6 @@ impl Connection {
         }
     }
 
-    // What is written.
-
-    /// Bytes to write, if there are any and nobody writes already. Whoever gets them must bring them back to
-    /// [`transmitted`](Self::transmitted). What is in them counts as handed to the transport from here on.
-    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        if self.has_write_failed || self.phase == Phase::Closed || self.outbox.is_in_flight() {
-            return None;
-        }
-        if !self.outbox.is_blocked() {
-            if !self.credits.is_empty() {
-                self.put_credits();
-            }
-            while let Some((key, chunk)) = self.outbox.choose(&mut self.calls) {
-                self.stage(now, key, chunk);
-            }
-            self.put_last_words();
-        }
-        let calls = &mut self.calls;
-        let transmit = self.outbox.hand_over(|key| {
-            if let Some(call) = calls.get_mut(key) {
-                call.sent = Sent::Handed;
-            }
-        });
-        match &transmit {
-            Some(_) => self.timers.note_writing(),
-            // What was chosen may have come to nothing, and with it the last call.
-            None => self.end_if_done(now),
-        }
-        transmit
-    }
-
-    /// Takes back what was handed over: all of it was written, or the transport takes no more for now.
-    pub(crate) fn transmitted(&mut self, now: Instant, transmit: Transmit, progress: bool) {
-        if self.has_write_failed || self.phase == Phase::Closed {
-            self.outbox.clear();
-            return;
-        }
-        self.timers.note_write(now, progress, !transmit.is_done());
-        let calls = &mut self.calls;
-        self.outbox.take_back(transmit, |key| {
-            if let Some(call) = calls.get_mut(key)
-                && !call.is_over()
-            {
-                call.sent = Sent::Admitted;
-            }
-        });
-        self.end_if_done(now);
-    }
-
-    /// Writing has failed. What has already arrived is still handled.
-    pub(crate) fn handle_write_error(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.has_write_failed, true) {
-            return;
-        }
-        self.drop_output();
-        if self.phase == Phase::Open {
-            self.timers.note_write_failed(now);
-            self.caller.is_closed = true;
-            self.lose_unsent(&Arc::new(IpcError::PeerClosed));
-            self.end_if_done(now);
-        } else {
-            self.close_now();
-        }
-    }
-
-    /// Whether something waits to be written and the transport is not known to be full.
-    pub(crate) fn can_transmit(&self) -> bool {
-        let has_work = self.outbox.has_work() || self.last_words.is_some() || !self.credits.is_empty();
-        has_work && !self.outbox.is_blocked() && !self.outbox.is_in_flight()
-    }
-
-    /// Whether the transport took less than it was given.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.outbox.is_blocked()
-    }
-
-    /// Frames that came together since the last write began, and about how many bytes they are.
-    pub(crate) fn gathered(&self) -> (usize, usize) {
-        self.outbox.gathered()
-    }
-
-    fn stage(&mut self, now: Instant, key: CallKey, chunk: Chunk) {
-        match chunk {
-            Chunk::Open { method, rest, sum } => self.stage_open(now, key, method, Payload::Large(rest), sum),
-            Chunk::Frames(bytes) => {
-                self.stage_bytes(key, Payload::Large(bytes));
-                if let Some(call) = self.calls.get_mut(key)
-                    && call.queue.has_room()
-                    && call.outgoing > 0
-                {
-                    call.wakers.wake_sender(&mut self.wakeups);
-                }
-            }
-            Chunk::Close(bytes) => {
-                self.forget_closed(key);
-                self.stage_bytes(key, Payload::Large(bytes));
-            }
-        }
-    }
-
-    /// Copies bytes to what is written next, or puts them behind it as they are.
-    pub(super) fn stage_bytes(&mut self, key: CallKey, bytes: Payload<'_>) {
-        let is_own = self.calls.get(key).is_some_and(|call| call.side == Side::Caller);
-        let owner = is_own.then_some((key, false));
-        let staged: Result<(), std::convert::Infallible> = self.outbox.stage(owner, |head| {
-            Ok(match bytes {
-                Payload::Large(bytes) if bytes.len() > super::queue::INLINE_BYTES => bytes,
-                Payload::Large(bytes) => {
-                    head.extend_from_slice(&bytes);
-                    bytes::Bytes::new()
-                }
-                Payload::Small(bytes) => {
-                    head.extend_from_slice(bytes);
-                    bytes::Bytes::new()
-                }
-            })
-        });
-        match staged {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
-    }
-
-    /// Sends frames of a call: at once if nothing waits before them, else when its turn comes.
-    pub(super) fn send_frames(&mut self, key: CallKey, frames: Payload<'_>) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        call.has_sent_frames = true;
-        if self.outbox.stages_at_once(&call.queue, frames.len()) {
-            self.stage_bytes(key, frames);
-        } else {
-            self.outbox.push(key, &mut call.queue, Chunk::Frames(frames.into_bytes()));
-        }
-    }
-
-    /// Drops what a call has waiting. Of what was chosen, `chosen` says whether it is dropped, too.
-    pub(super) fn drop_frames(&mut self, key: CallKey, chosen: bool) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        self.outbox.drop_frames(key, &mut call.queue, chosen);
-        if chosen && !self.outbox.is_blocked() && !self.outbox.is_in_flight() {
-            self.timers.note_unblocked();
-        }
-    }
-
-    /// Queues a frame that waits for no turn.
-    pub(super) fn put_control(&mut self, id: u64, body: WireBody, is_reply: bool) {
-        let encoder = self.encoder;
-        if let Err(error) = self.outbox.put_control(is_reply, |buffer| encoder.put(buffer, id, body)) {
-            tracing::error!(%error, "control frame not sent");
-        }
-    }
-
-    // What the application does with a call, in either role.
-
-    /// Whether items may be sent, and for how much credit; `None` once none is wanted.
-    pub(crate) fn poll_send(&mut self, key: CallKey, waker: &Waker) -> Poll<Option<i64>> {
-        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else {
-            return Poll::Ready(None);
-        };
-        if call.outgoing > 0 && call.queue.has_room() {
-            return Poll::Ready(Some(call.outgoing));
-        }
-        self.retired.extend(call.wakers.register_sender(waker));
-        Poll::Pending
-    }
-
-    /// Sends items that were encoded as frames, and charges their cost; `false` where the call is over.
-    pub(crate) fn send(&mut self, key: CallKey, frames: Payload<'_>, cost: u64) -> bool {
-        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else { return false };
-        call.outgoing = call.outgoing.saturating_sub_unsigned(cost);
-        self.send_frames(key, frames);
-        true
-    }
-
-    /// What has arrived for a call: headers, then items, then the end. Where there is nothing yet, `waker` is told of more,
-    /// and a peer without credit may send one item.
-    ///
-    /// The end of a call that this side opened takes it off the table.
-    pub(crate) fn next(
-        &mut self,
-        key: CallKey,
-        items: &mut VecDeque<Waiting>,
-        waker: &Waker,
-    ) -> Option<Next> {
-        let Some(call) = self.calls.get_mut(key) else { return Some(Next::End(End::Over)) };
-        if let Some(next) = call.take_next(items) {
-            let is_end = matches!(next, Next::End(_) | Next::Item(_, Some(_)) | Next::Items(Some(_)));
-            if is_end && call.side == Side::Caller {
-                // One that the peer still counts goes when its `Close` arrives.
-                call.abandoned = true;
-                if !call.holds_place {
-                    self.discard(key);
-                }
-            }
-            return Some(next);
-        }
-        self.retired.extend(call.wakers.register_reader(waker));
-        self.allow_one(key);
-        None
-    }
-
-    /// Without a window, a reader that waits is what allows the next item.
-    pub(super) fn allow_one(&mut self, key: CallKey) {
-        if self.terms.window == 0
-            && let Some(call) = self.calls.get_mut(key)
-        {
-            let amount = call.grant_one();
-            self.put_credit(key, amount);
-        }
-    }
-
-    /// The application has taken out items that cost so much. `true` where that is accounted for; else it must be said again
-    /// with more.
-    pub(crate) fn taken(&mut self, key: CallKey, taken: u64) -> bool {
-        if !call::is_grant_due(taken, self.terms.window) {
-            return false;
-        }
-        if let Some(call) = self.calls.get_mut(key) {
-            let amount = call.grant(taken);
-            self.put_credit(key, amount);
-        }
-        true
-    }
-
-    fn put_credit(&mut self, key: CallKey, amount: u64) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        if amount == 0 || call.id == 0 || self.phase != Phase::Open || self.has_write_failed {
-            return;
-        }
-        // A peer that reads slowly gets one frame for all of it.
-        if call.credit_due == 0 {
-            self.credits.push(key);
-        }
-        call.credit_due = call.credit_due.saturating_add(amount);
-    }
-
-    /// A call that is over has no credit to give.
-    pub(super) fn forget_credit(&mut self, key: CallKey, due: u64) {
-        if due > 0 {
-            self.credits.retain(|with_credit| *with_credit != key);
-        }
-    }
-
-    /// Queues the credit that calls have to give.
-    fn put_credits(&mut self) {
-        let mut credits = std::mem::take(&mut self.credits);
-        for key in credits.drain(..) {
-            let Some(call) = self.calls.get_mut(key) else { continue };
-            let amount = std::mem::take(&mut call.credit_due);
-            let id = call.id;
-            if amount > 0 {
-                self.put_control(id, WireBody::Credit(WireCredit { amount }), false);
-            }
-        }
-        self.credits = credits;
-    }
-
     // The end.
 
     /// The peer is not driven any more, or nobody wants the connection: it is over for everybody, at once.
@@ -657,39 +359,14 @@ impl Connection {
         }
     }
 
-    /// The last `GoAway` follows everything else.
-    fn put_last_words(&mut self) {
-        if self.last_words.is_none() || !matches!(self.phase, Phase::Flushing { .. }) {
-            return;
-        }
-        if self.outbox.has_only_chosen()
-            && let Some(status) = self.last_words.take()
-        {
-            self.put_go_away(&status);
-        }
-    }
-
-    pub(super) fn put_go_away(&mut self, status: &Status) {
-        let last_call_id = match self.terms.role {
-            Role::Server => self.callee.last_accepted,
-            Role::Client => 0,
-        };
-        let encoder = self.encoder;
-        let put =
-            self.outbox.put_control(false, |buffer| encoder.put_go_away(buffer, last_call_id, status, 0));
-        if let Err(error) = put {
-            tracing::error!(%error, "GoAway not sent");
-        }
-    }
-
-    fn close_now(&mut self) {
+    pub(super) fn close_now(&mut self) {
         self.phase = Phase::Closed;
         self.last_words = None;
         self.drop_output();
     }
 
     /// Nothing is written any more: calls whose `Close` waited for that are over.
-    fn drop_output(&mut self) {
+    pub(super) fn drop_output(&mut self) {
         self.credits.clear();
         self.outbox.clear();
         for key in self.calls.keys() {

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::call::{Call, Sent, Side};
 use super::connection::{Connection, Phase};
-use super::queue::{CALL_QUEUE_BYTES, INLINE_BYTES, QUANTUM, TRANSMIT_BYTES};
+use super::outbox::{QUANTUM, TRANSMIT_BYTES};
+use super::queue::{CALL_QUEUE_BYTES, INLINE_BYTES};
 use super::table::CallKey;
 
 /// What one call's queue may hold beyond its limit: a frame, or a batch of items.

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::connection::Ending;
+use super::ending::Ending;
 use crate::error::IpcError;
 use crate::status::Status;
 

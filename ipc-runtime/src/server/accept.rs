@@ -14,7 +14,7 @@ use crate::background::Task;
 use crate::error::IpcError;
 use crate::link::driver::Driver;
 use crate::link::{Link, greet};
-use crate::protocol::connection::Ending;
+use crate::protocol::ending::Ending;
 use crate::protocol::envelope::{Body, Hello};
 use crate::protocol::frame::FrameReader;
 use crate::protocol::handshake::{self, HELLO_ENCODER, Role, Terms};

@@ -14,10 +14,10 @@ use super::runners::Runners;
 use crate::link::Link;
 use crate::link::driver::Host;
 use crate::peer::PeerInfo;
-use crate::protocol::callee::Arrival;
 use crate::protocol::connection::Connection;
 use crate::protocol::envelope::Target;
 use crate::protocol::growth;
+use crate::protocol::roles::Arrival;
 use crate::status::Status;
 
 /// A connection of a client, past the Hellos.

@@ -13,9 +13,10 @@ use super::world::{At, SERVER, World, note};
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::protocol::call::End;
-use crate::protocol::callee::{Arrival, Finish};
+use crate::protocol::callee::Finish;
 use crate::protocol::encode::Encode;
 use crate::protocol::queue::{INLINE_BYTES, Payload};
+use crate::protocol::roles::Arrival;
 use crate::status::Status;
 
 /// The handler of one call.

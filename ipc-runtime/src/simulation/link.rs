@@ -7,11 +7,12 @@ use super::report::Event;
 use super::sniffer::Sniffer;
 use super::world::{At, CLIENT, SERVER, World};
 use crate::error::IpcError;
-use crate::protocol::connection::{Connection, Ending, Phase};
+use crate::protocol::connection::{Connection, Phase};
+use crate::protocol::ending::Ending;
 use crate::protocol::envelope::{self, Body, Inbound, Target};
 use crate::protocol::frame::{FrameCodec, FrameReader};
 use crate::protocol::handshake::Terms;
-use crate::protocol::queue::Transmit;
+use crate::protocol::outbox::Transmit;
 use crate::status::Status;
 
 /// Frames of one read are handed to the core so many at a time.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use super::outbound::{Lane, Outbound};
-use super::{Unanswered, check_keys, closed, lost_error, unsendable};
+use super::outcome::{Unanswered, check_keys, closed, lost_error, unsendable};
 use crate::background;
 use crate::client::connection::ClientCall;
 use crate::client::shared::Shared;

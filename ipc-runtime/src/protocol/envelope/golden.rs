@@ -12,7 +12,7 @@ use super::{Frame, decode};
 use crate::config::Crc32Variant;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
-use crate::protocol::connection::frame_error_code;
+use crate::protocol::ending::frame_error_code;
 use crate::protocol::frame::FrameCodec;
 use crate::status::{Code, Status};
 

@@ -14,17 +14,20 @@ use crate::config::Crc32Variant;
 use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::protocol::call::cost;
-use crate::protocol::callee::{Arrival, Finish};
+use crate::protocol::callee::Finish;
 use crate::protocol::caller::Opening;
-use crate::protocol::connection::{Connection, Ending, Phase};
+use crate::protocol::connection::{Connection, Phase};
 use crate::protocol::encode::Encode;
+use crate::protocol::ending::Ending;
 use crate::protocol::envelope::wire::{Empty, GoAway, WireBody};
 use crate::protocol::envelope::{
     Body, Close, CloseDetails, CloseMetadata, Inbound, Limited, Open, WireStatus, decode,
 };
 use crate::protocol::frame::{Frame, FrameCodec, FrameReader};
 use crate::protocol::handshake::{CallLimits, Role, Terms};
-use crate::protocol::queue::{INLINE_BYTES, Payload, Transmit};
+use crate::protocol::outbox::Transmit;
+use crate::protocol::queue::{INLINE_BYTES, Payload};
+use crate::protocol::roles::Arrival;
 use crate::protocol::table::CallKey;
 use crate::status::Status;
 

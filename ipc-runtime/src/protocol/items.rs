@@ -1,0 +1,100 @@
+//! What an application does with a call in either role: sends items within its credit, and reads what has arrived.
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use super::call::{self, End, Next, Side, Waiting};
+use super::connection::{Connection, Phase};
+use super::queue::Payload;
+use super::table::CallKey;
+
+impl Connection {
+    /// Whether items may be sent, and for how much credit; `None` once none is wanted.
+    pub(crate) fn poll_send(&mut self, key: CallKey, waker: &Waker) -> Poll<Option<i64>> {
+        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else {
+            return Poll::Ready(None);
+        };
+        if call.outgoing > 0 && call.queue.has_room() {
+            return Poll::Ready(Some(call.outgoing));
+        }
+        self.retired.extend(call.wakers.register_sender(waker));
+        Poll::Pending
+    }
+
+    /// Sends items that were encoded as frames, and charges their cost; `false` where the call is over.
+    pub(crate) fn send(&mut self, key: CallKey, frames: Payload<'_>, cost: u64) -> bool {
+        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else { return false };
+        call.outgoing = call.outgoing.saturating_sub_unsigned(cost);
+        self.send_frames(key, frames);
+        true
+    }
+
+    /// What has arrived for a call: headers, then items, then the end. Where there is nothing yet, `waker` is told of more,
+    /// and a peer without credit may send one item.
+    ///
+    /// The end of a call that this side opened takes it off the table.
+    pub(crate) fn next(
+        &mut self,
+        key: CallKey,
+        items: &mut VecDeque<Waiting>,
+        waker: &Waker,
+    ) -> Option<Next> {
+        let Some(call) = self.calls.get_mut(key) else { return Some(Next::End(End::Over)) };
+        if let Some(next) = call.take_next(items) {
+            let is_end = matches!(next, Next::End(_) | Next::Item(_, Some(_)) | Next::Items(Some(_)));
+            if is_end && call.side == Side::Caller {
+                // One that the peer still counts goes when its `Close` arrives.
+                call.abandoned = true;
+                if !call.holds_place {
+                    self.discard(key);
+                }
+            }
+            return Some(next);
+        }
+        self.retired.extend(call.wakers.register_reader(waker));
+        self.allow_one(key);
+        None
+    }
+
+    /// Without a window, a reader that waits is what allows the next item.
+    pub(super) fn allow_one(&mut self, key: CallKey) {
+        if self.terms.window == 0
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            let amount = call.grant_one();
+            self.put_credit(key, amount);
+        }
+    }
+
+    /// The application has taken out items that cost so much. `true` where that is accounted for; else it must be said again
+    /// with more.
+    pub(crate) fn taken(&mut self, key: CallKey, taken: u64) -> bool {
+        if !call::is_grant_due(taken, self.terms.window) {
+            return false;
+        }
+        if let Some(call) = self.calls.get_mut(key) {
+            let amount = call.grant(taken);
+            self.put_credit(key, amount);
+        }
+        true
+    }
+
+    fn put_credit(&mut self, key: CallKey, amount: u64) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if amount == 0 || call.id == 0 || self.phase != Phase::Open || self.has_write_failed {
+            return;
+        }
+        // A peer that reads slowly gets one frame for all of it.
+        if call.credit_due == 0 {
+            self.credits.push(key);
+        }
+        call.credit_due = call.credit_due.saturating_add(amount);
+    }
+
+    /// A call that is over has no credit to give.
+    pub(super) fn forget_credit(&mut self, key: CallKey, due: u64) {
+        if due > 0 {
+            self.credits.retain(|with_credit| *with_credit != key);
+        }
+    }
+}
