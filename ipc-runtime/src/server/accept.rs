@@ -1,17 +1,16 @@
 //! New connections: how many there may be, the Hello, and the refusals.
 //!
-//! It counts and greets. What happens on a connection afterwards is for its driver and the calls.
+//! It greets. What happens on a connection afterwards is for its driver and the calls.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::Core;
-use super::connection::{ServerConnection, ServerHost};
-use super::places::{Place, Places, User, user_of};
+use super::connection::ServerConnection;
+use super::core::Core;
+use super::counts::Newcomer;
+use super::host::ServerHost;
+use super::places::{Place, User, user_of};
 use crate::background::Task;
-use crate::error::IpcError;
 use crate::link::driver::Driver;
 use crate::link::{Link, greet};
 use crate::protocol::ending::Ending;
@@ -21,51 +20,13 @@ use crate::protocol::handshake::{self, HELLO_ENCODER, Role, Terms};
 use crate::status::Status;
 use crate::transport::ByteStream;
 
-/// Connections that have not said Hello yet; there may be this many, or `max_connections` if that is more.
-const MIN_WAITING: usize = 16;
-
-/// Refused connections that are told why. Above it they are simply closed.
-const MAX_FAREWELLS: usize = 64;
-
-/// Connections that have written everything and wait for the peer to read. Above it they are closed at once. Those that
-/// still write count as served.
-const MAX_ENDINGS: usize = 64;
-
 /// What a client that is refused for want of room is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Connections that nobody has looked at yet. While there are so many, no more are accepted. In a flood their tasks would
-/// pile up otherwise, and those of served clients would have to wait behind them.
-const MAX_NEWCOMERS: usize = 16;
-
-/// How many there are of what a server has a limit for.
-#[derive(Debug)]
-pub(crate) struct Counts {
-    newcomers: Arc<Semaphore>,
-    waiting: Arc<Places>,
-    serving: Arc<Places>,
-    pub(super) endings: Arc<Places>,
-    farewells: Arc<Places>,
-}
-
-/// Held by a connection that nobody has looked at yet.
-pub(crate) type Newcomer = OwnedSemaphorePermit;
-
-impl Counts {
-    /// `is_shared` says whether several users may connect.
-    pub(super) fn new(max_connections: usize, is_shared: bool) -> Self {
-        Self {
-            newcomers: Arc::new(Semaphore::new(MAX_NEWCOMERS)),
-            waiting: Places::new(MIN_WAITING.max(max_connections), is_shared),
-            serving: Places::new(max_connections, is_shared),
-            endings: Places::new(MAX_ENDINGS, is_shared),
-            farewells: Places::new(MAX_FAREWELLS, is_shared),
-        }
-    }
-
-    /// Waits until another connection may be accepted.
-    pub(crate) async fn newcomer(&self) -> Option<Newcomer> {
-        Arc::clone(&self.newcomers).acquire_owned().await.ok()
+impl Core {
+    /// Serves a connection that was made without a listener.
+    pub(crate) fn accept(self: Arc<Self>, stream: ByteStream) {
+        tokio::spawn(serve(self, stream, None));
     }
 }
 
@@ -174,8 +135,9 @@ async fn run(
     tracing::debug!(client = stream.peer.version, "a client has connected");
     let link = Arc::new(Link::new(stream.output, terms));
     let peer = Arc::new(stream.peer);
-    let connection = Arc::new(ServerConnection::new(Arc::clone(&link), Arc::clone(&core), peer));
-    let host = ServerHost::new(Arc::clone(&connection), place);
+    let (growth, calls) = (core.growth.of_connection(), Arc::clone(&core.calls));
+    let connection = Arc::new(ServerConnection { link: Arc::clone(&link), peer, growth, calls });
+    let host = ServerHost::new(Arc::clone(&core), Arc::clone(&connection), place);
     let driver = Driver::new(host, link, stream.input, reader);
     let _registered = core.register(&connection);
     drop(connection);
@@ -201,11 +163,4 @@ impl Refused {
             greet::refuse(stream, &HELLO_ENCODER, &status, retry_after).await;
         }
     }
-}
-
-/// Whether every service's name fits the server's Hello.
-pub(crate) fn check_hello(hello: Hello) -> Result<(), IpcError> {
-    handshake::encode_hello(hello).map(drop).map_err(|error| {
-        IpcError::invalid_input(format!("the services' names do not fit the server's Hello: {error}"))
-    })
 }

@@ -4,7 +4,8 @@
 use std::env;
 use std::os::unix::net::UnixListener;
 
-use super::{Server, ServerBuilder, Source};
+use super::builder::ServerBuilder;
+use super::listen::{Server, Source};
 use crate::config::IpcConfig;
 use crate::error::IpcError;
 use crate::transport::Listener;

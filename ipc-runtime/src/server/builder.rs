@@ -1,22 +1,18 @@
 //! What a server is made of: its settings, its services, and what is checked before it listens.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-
-use super::accept::{self, Counts};
-use super::growth::TotalBudget;
+use super::core::{Core, Options};
+use super::listen::{Server, Source};
 use super::router::{Router, Service};
-use super::{Core, Server, Source};
 use crate::config::{DEFAULT_SERVER_CREDIT, IpcConfig};
-use crate::endpoint::{self, Access, Place, Policy};
+use crate::endpoint::{self, Place, Policy};
 use crate::error::IpcError;
 use crate::layer::{Layers, ServerLayer};
 use crate::peer::PeerInfo;
 use crate::protocol::envelope::{Hello, MAX_CREDIT};
-use crate::random::random;
+use crate::protocol::handshake;
 use crate::status::Status;
 use crate::transport::Listener;
 
@@ -37,21 +33,15 @@ pub struct ServerBuilder {
     layers: Layers<Status>,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    pub(crate) max_concurrent_calls: u32,
-    pub(super) max_total_calls: usize,
-    pub(super) max_request_bytes: u64,
-    max_decoded_bytes: u64,
-    max_total_decoded_bytes: u64,
-    pub(super) initial_credit: u64,
-    pub(super) drain_timeout: Duration,
-    pub(super) peer_version: String,
-    pub(crate) policy: Policy,
+impl Server {
+    /// A server to be configured.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
 }
 
 impl ServerBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             router: Router::default(),
             layers: Layers::default(),
@@ -196,7 +186,7 @@ impl ServerBuilder {
                 self.options.initial_credit
             )));
         }
-        accept::check_hello(Hello {
+        check_hello(Hello {
             services: self.router.services().to_vec(),
             peer_version: self.options.peer_version.clone(),
             ..Hello::default()
@@ -204,23 +194,15 @@ impl ServerBuilder {
     }
 
     pub(crate) fn into_core(self, config: &IpcConfig) -> Arc<Core> {
-        let is_shared = self.options.policy.access() == Access::Open;
-        let options = self.options;
-        Arc::new(Core {
-            config: config.clone(),
-            router: self.router,
-            layers: self.layers,
-            instance_id: random(),
-            counts: Counts::new(config.max_connections, is_shared),
-            growth: TotalBudget::new(options.max_decoded_bytes, options.max_total_decoded_bytes),
-            options,
-            calls: AtomicUsize::new(0),
-            draining: watch::Sender::new(false),
-            next_connection: AtomicU64::new(0),
-            connections: Mutex::default(),
-            one_left: Notify::new(),
-        })
+        Arc::new(Core::new(config.clone(), self.router, self.options, self.layers))
     }
+}
+
+/// Whether every service's name fits the server's Hello.
+fn check_hello(hello: Hello) -> Result<(), IpcError> {
+    handshake::encode_hello(hello).map(drop).map_err(|error| {
+        IpcError::invalid_input(format!("the services' names do not fit the server's Hello: {error}"))
+    })
 }
 
 #[cfg(test)]

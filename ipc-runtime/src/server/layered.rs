@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::reply::Encoded;
-use super::task::RunningCall;
+use super::running::RunningCall;
 use super::work::Ended;
-use crate::layer::{CallContext, Layers, unanswered};
+use crate::layer::{CallContext, Layers, Path, unanswered};
 use crate::metadata::Metadata;
 use crate::request::Response;
 use crate::status::Status;
@@ -15,13 +15,12 @@ use crate::streaming::Streaming;
 /// has been sent then.
 pub(super) async fn run(
     layers: Layers<Status>,
-    route: usize,
+    path: Path,
     message: Option<Bytes>,
     metadata: Metadata,
     call: &mut RunningCall,
 ) -> Result<(Ended, Option<Encoded>), Status> {
     let streams = call.shape.responses;
-    let path = call.slot.path(route);
     let mut context = CallContext::new(path, metadata, call.slot.deadline, Some(call.slot.peer()));
     let mut ran = false;
     let mut answered = false;

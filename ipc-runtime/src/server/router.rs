@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::dispatch::ServerCall;
 use crate::error::IpcError;
+use crate::layer::{Layers, ServerLayer};
 use crate::protocol::envelope::ServiceInfo;
 use crate::status::Status;
 
@@ -20,6 +21,40 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers a call of the method at this place in `METHODS`.
     fn dispatch(&self, method: usize, call: ServerCall);
+}
+
+/// A service with layers of its own, inside the server's.
+///
+/// ```
+/// # use ipc_runtime::{CallContext, Layered, Next, Server, ServerLayer, Status};
+/// # fn add(service: impl ipc_runtime::codegen::Service, token: impl ServerLayer) {
+/// // service: GreeterServer::new(MyGreeter)
+/// let builder = Server::builder().add_service(Layered::new(service, token));
+/// # drop(builder);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    service: S,
+    layers: Layers<Status>,
+}
+
+impl<S: Service> Layered<S> {
+    /// `service` with `layer` around each of its calls. Wrapped again, the outer layer sees a call first.
+    pub fn new(service: S, layer: impl ServerLayer) -> Self {
+        Self { service, layers: Layers::one(layer) }
+    }
+}
+
+impl<S: Service> Service for Layered<S> {
+    const NAME: &'static str = S::NAME;
+    const METHODS: &'static [&'static str] = S::METHODS;
+    const FINGERPRINT: u64 = S::FINGERPRINT;
+
+    fn dispatch(&self, method: usize, mut call: ServerCall) {
+        call.add_layers(&self.layers);
+        self.service.dispatch(method, call);
+    }
 }
 
 /// A [`Service`] whose type is forgotten.
@@ -54,6 +89,8 @@ pub(crate) struct Router {
     by_path: HashMap<Box<[u8]>, usize>,
     services: Vec<ServiceInfo>,
     twice: Option<&'static str>,
+    /// Of all routes, once they are served.
+    paths: OnceLock<Arc<[Arc<str>]>>,
 }
 
 impl Router {
@@ -104,9 +141,9 @@ impl Router {
         &self.routes[route]
     }
 
-    /// The path of a route that was found.
-    pub(crate) fn path(&self, route: usize) -> Arc<str> {
-        Arc::clone(&self.routes[route].path)
+    /// The paths of all routes.
+    pub(super) fn paths(&self) -> &Arc<[Arc<str>]> {
+        self.paths.get_or_init(|| self.routes.iter().map(|route| Arc::clone(&route.path)).collect())
     }
 
     fn missing(&self, path: &[u8]) -> Status {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::stall;
-use super::task::CallTask;
 use crate::sync::checked::{Mutex, lock};
 
 /// So many tasks wait for calls at most; the others end with theirs.
@@ -19,7 +18,7 @@ const MAX_IDLE: usize = 256;
 
 /// The tasks of one connection. Tests have other futures in place of calls.
 #[derive(Debug)]
-pub(crate) struct Runners<C = CallTask> {
+pub(super) struct Runners<C> {
     idle: Mutex<Idle<C>>,
 }
 
@@ -85,14 +84,14 @@ impl<C> IdleRunner<C> {
     }
 }
 
-/// Runs a call in a task of its own, one of its connection's if any waits.
-pub(super) fn run(call: CallTask) {
-    let Some(runners) = call.runners() else { return };
-    if let Some(place) = runners.take() {
-        place.give(|next| next.call = Some(call));
-    } else {
-        let runners = Arc::clone(runners);
-        tokio::spawn(Runner::new(call, runners));
+impl<C: Future<Output = ()> + Unpin + Send + 'static> Runners<C> {
+    /// Runs a call in a task of its own, one that waits if there is any.
+    pub(super) fn run(self: &Arc<Self>, call: C) {
+        if let Some(place) = self.take() {
+            place.give(|next| next.call = Some(call));
+        } else {
+            tokio::spawn(Runner::new(call, Arc::clone(self)));
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::dispatch::CallSlot;
 use super::reply::{Reply, Streamed};
+use super::slot::CallSlot;
 use crate::message;
 use crate::metadata::Metadata;
 use crate::protocol::encode::Encode;
