@@ -44,11 +44,18 @@ pub(crate) fn estimate(message: &[u8]) -> u64 {
 }
 
 /// What the fields of a message take; `None` where the bytes are no message.
-fn walk(mut rest: &[u8], depth: u32) -> Option<u64> {
+fn walk(message: &[u8], depth: u32) -> Option<u64> {
+    let (total, rest) = walk_until(message, None, depth)?;
+    rest.is_empty().then_some(total)
+}
+
+/// What the fields take up to the end of a group, or of the message where there is none; and the bytes behind it.
+fn walk_until(mut rest: &[u8], group: Option<u64>, depth: u32) -> Option<(u64, &[u8])> {
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (key, after) = varint(rest)?;
-        if key >> 3 == 0 {
+        let field = key >> 3;
+        if field == 0 {
             return None;
         }
         let cost = match key & 7 {
@@ -70,16 +77,17 @@ fn walk(mut rest: &[u8], depth: u32) -> Option<u64> {
                 rest = after;
                 length_delimited(field, depth)
             }
-            // A group begins or ends: its fields are in the same bytes.
-            3 | 4 => {
+            3 => {
+                let (fields, after) = walk_until(after, Some(field), depth.checked_sub(1)?)?;
                 rest = after;
-                NESTED
+                NESTED.saturating_add(fields)
             }
+            4 if group == Some(field) => return Some((total, after)),
             _ => return None,
         };
         total = total.saturating_add(cost);
     }
-    Some(total)
+    group.is_none().then_some((total, rest))
 }
 
 /// A string, bytes, a packed list, or a message: whichever takes the most.
@@ -109,6 +117,17 @@ mod tests {
     fn empty_nested_messages_count_for_what_they_become() {
         let million = [0x0a, 0].repeat(500_000);
         assert_eq!(estimate(&million), NESTED + 500_000 * (NESTED));
+    }
+
+    #[test]
+    fn a_group_counts_with_its_end_alone() {
+        let groups = [0x0b, 0x10, 1, 0x0c].repeat(1000);
+        assert_eq!(estimate(&groups), NESTED + 1000 * (NESTED + NUMBER));
+        // Begun and not ended, ended and not begun, ended as another, too deep: none of it decodes.
+        let deep = [[0x0b].repeat(101), [0x0c].repeat(101), vec![0x10; 100]].concat();
+        for bytes in [vec![b'#'; 1000], vec![b'$'; 1000], [0x0b, 0x14].repeat(500), deep] {
+            assert_eq!(estimate(&bytes), NESTED);
+        }
     }
 
     #[test]
