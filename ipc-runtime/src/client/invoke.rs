@@ -233,8 +233,8 @@ impl<'a> Invocation<'a> {
                 IpcError::Status(self.explain(*status, connection).not_processed())
             }
             Unanswered::Refused { status, not_processed: false } => IpcError::Status(*status),
-            Unanswered::Expired { sent: true } => IpcError::Timeout,
-            Unanswered::Expired { sent: false } => self.shared.never_ready(self.ready),
+            Unanswered::Expired { sent: true, .. } => IpcError::Timeout,
+            Unanswered::Expired { sent: false, admitted } => self.shared.never_sent(admitted),
             Unanswered::Failed(error) => error,
         }
     }

@@ -330,24 +330,33 @@ impl Shared {
         failure.into_error(io::ErrorKind::NotConnected)
     }
 
-    /// The error of whoever waited until its time was over, for a connection or for the server to admit the call.
+    /// The error of a call that was not sent in time, although there was a connection. `admitted` says whether the server's
+    /// limits left room for it.
+    pub(crate) fn never_sent(&self, admitted: bool) -> IpcError {
+        let (words, remedy) = if admitted {
+            (
+                "the server reads too slowly, or the runtime that drives the connection did not run",
+                "nothing was sent; see that nothing blocks the threads of either, or allow more time",
+            )
+        } else {
+            (
+                "as many calls, or bytes, as the server admits at once were open",
+                "nothing was sent; make fewer calls at once, raise the server's max_concurrent_calls or \
+                 max_request_bytes, or allow more time",
+            )
+        };
+        let cause = io::Error::new(io::ErrorKind::TimedOut, words);
+        let phase = "the deadline passed before the request could be sent to";
+        self.too_late(phase, Arc::new(IpcError::Io(cause)), remedy)
+    }
+
+    /// The error of whoever waited for a connection until its time was over.
     pub(crate) fn never_ready(&self, policy: ReadyPolicy) -> IpcError {
         let (refused, is_connected) = {
             let state = lock(&self.state);
             (state.refused.clone(), matches!(state.phase, Phase::Ready(..)))
         };
-        if is_connected {
-            return self.too_late(
-                "the deadline passed before the request could be sent to",
-                Arc::new(IpcError::Io(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "as many calls, or bytes, as the server admits at once were open",
-                ))),
-                "nothing was sent; make fewer calls at once, raise the server's max_concurrent_calls or \
-                 max_request_bytes, or allow more time",
-            );
-        }
-        let Some(refused) = refused else {
+        let Some(refused) = refused.filter(|_| !is_connected) else {
             let words = io::Error::new(io::ErrorKind::TimedOut, "it was still being connected to");
             let remedy = "nothing was sent; allow more time";
             return self.too_late(WAITING_FOR, Arc::new(IpcError::Io(words)), remedy);
@@ -355,7 +364,11 @@ impl Shared {
         if refused.policy == RefusedPolicy::Busy && policy != ReadyPolicy::Wait {
             return refused.to_error(&self.endpoint);
         }
-        let remedy = "nothing was sent; start the server or allow more time";
+        let remedy = if refused.policy == RefusedPolicy::Busy {
+            "nothing was sent; the server runs, but has no place yet: allow more time"
+        } else {
+            "nothing was sent; start the server or allow more time"
+        };
         self.too_late(WAITING_FOR, Arc::clone(&refused.error), remedy)
     }
 

@@ -22,7 +22,7 @@ pub(crate) const WORDS: Words = Words {
     name: "socket path",
     missing: "no server has made this socket: start it, or correct endpoint_path",
     abandoned: "no server listens on this socket any more: start it again",
-    denied: "run as the server's user, or have the server admit yours",
+    denied: "run as the server's user; or have the server allow yours, at a path whose directories yours may enter",
     stranger: "find out who listens there; if it is right, allow it with ChannelBuilder::allow_uid",
 };
 

@@ -40,6 +40,8 @@ pub(crate) enum End {
     Expired {
         /// Whether the callee can have seen the request.
         sent: bool,
+        /// Whether the callee's limits admitted the call.
+        admitted: bool,
     },
     /// The request can't be put on the wire; nothing was sent.
     Unsendable(Arc<IpcError>),

@@ -165,7 +165,7 @@ impl Connection {
     pub(crate) fn begin(&mut self, now: Instant, key: CallKey) -> Result<(), End> {
         let Some(call) = self.calls.get_mut(key) else { return Err(End::Over) };
         if call.deadline.is_some_and(|deadline| deadline <= now) {
-            call.put_end(End::Expired { sent: true }, &mut self.wakeups);
+            call.put_end(End::Expired { sent: true, admitted: true }, &mut self.wakeups);
         }
         match &call.end {
             None | Some(End::HalfClosed) => {
@@ -202,7 +202,7 @@ impl Connection {
     pub(crate) fn finish(&mut self, now: Instant, key: CallKey, finish: Finish<'_>) {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.closing) else { return };
         if call.deadline.is_some_and(|deadline| deadline <= now) {
-            call.put_end(End::Expired { sent: true }, &mut self.wakeups);
+            call.put_end(End::Expired { sent: true, admitted: true }, &mut self.wakeups);
         }
         let overruled = match &call.end {
             None | Some(End::HalfClosed) => None,

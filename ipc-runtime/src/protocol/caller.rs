@@ -177,7 +177,7 @@ impl Connection {
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(timeout_us) = remaining_us(call.deadline, now) else {
-            call.put_end(End::Expired { sent: false }, &mut self.wakeups);
+            call.put_end(End::Expired { sent: false, admitted: true }, &mut self.wakeups);
             self.caller.give_back(call);
             return self.admit_waiting();
         };

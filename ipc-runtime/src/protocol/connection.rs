@@ -279,11 +279,11 @@ impl Connection {
         }
         match call.side {
             Side::Caller => {
-                let sent = call.sent == Sent::Handed;
-                call.put_end(End::Expired { sent }, &mut self.wakeups);
+                let (sent, admitted) = (call.sent == Sent::Handed, call.sent != Sent::Waiting);
+                call.put_end(End::Expired { sent, admitted }, &mut self.wakeups);
                 self.withdraw(key);
             }
-            Side::Callee => call.put_end(End::Expired { sent: true }, &mut self.wakeups),
+            Side::Callee => call.put_end(End::Expired { sent: true, admitted: true }, &mut self.wakeups),
         }
     }
 

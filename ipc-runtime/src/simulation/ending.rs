@@ -58,7 +58,7 @@ impl World<'_> {
                 }
             },
             End::Lost(lost) => Outcome::Lost(lost),
-            End::Expired { sent } => Outcome::Expired { sent },
+            End::Expired { sent, .. } => Outcome::Expired { sent },
             End::Cancelled(_) => Outcome::Failed { sent: true },
             End::Unsendable(_) => {
                 self.report.count(Event::RequestTooLarge);

@@ -19,6 +19,7 @@ pub(super) enum Unanswered {
     },
     Expired {
         sent: bool,
+        admitted: bool,
     },
     /// Something else, that no repetition mends.
     Failed(IpcError),
@@ -72,7 +73,7 @@ pub(super) fn closed(end: End) -> Result<CloseMetadata, Unanswered> {
         }
         End::Lost(lost) => Err(Unanswered::Lost(lost)),
         End::Cancelled(status) => Err(Unanswered::Failed(IpcError::Status(*status))),
-        End::Expired { sent } => Err(Unanswered::Expired { sent }),
+        End::Expired { sent, admitted } => Err(Unanswered::Expired { sent, admitted }),
         End::Unsendable(error) => Err(Unanswered::Failed(unsendable(&error))),
         End::HalfClosed | End::Over => Err(Unanswered::Failed(IpcError::PeerClosed)),
     }
