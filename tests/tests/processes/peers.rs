@@ -79,8 +79,8 @@ async fn by_default_the_file_system_keeps_other_users_out() {
     let _server = server(&config, &[]).await;
     let (_, said) = calls_as(&config, STRANGER, STRANGER).await;
     let words = format!(
-        "error Unavailable, sent: false: connecting to {}: Permission denied (os error 13); run as the server's user, or \
-         have the server admit yours",
+        "error Unavailable, sent: false: connecting to {}: Permission denied (os error 13); run as the server's user; or \
+         have the server allow yours, at a path whose directories yours may enter",
         config.endpoint_path
     );
     assert_eq!(said, [words]);
