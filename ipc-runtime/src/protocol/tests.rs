@@ -162,6 +162,21 @@ fn a_call_whose_end_was_read_before_its_close_arrives_leaves_with_the_close() {
 }
 
 #[test]
+fn calls_that_expire_unsent_say_what_they_waited_for_and_leave_nothing() {
+    let mut duo = Duo::new(1000, 1, u64::MAX);
+    let keys = [duo.open(10, None), duo.open(10, None)];
+    // The last first: the other one's place would be its own.
+    duo.client.expire(duo.now, keys[1]);
+    duo.client.expire(duo.now, keys[0]);
+    let ends = keys.map(|key| match duo.read(key) {
+        Some(Next::End(End::Expired { sent, admitted })) => (sent, admitted),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ends, [(false, true), (false, false)]);
+    duo.client.check_rest().unwrap();
+}
+
+#[test]
 fn without_a_window_a_reader_that_waited_before_the_call_had_an_id_is_sent_an_item() {
     let mut duo = Duo::new(0, 1, u64::MAX);
     let first = duo.open(10, None);
