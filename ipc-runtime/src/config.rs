@@ -1,7 +1,7 @@
-//! What a user sets: [`IpcConfig`] and [`Crc32Variant`], their defaults and their bounds.
+//! The settings of an endpoint: [`IpcConfig`] and [`Crc32Variant`], their defaults and their bounds.
 //!
-//! Plain data that (de)serializes. It must not know sockets, connections or calls; what is set in
-//! code only (retries, credit, calls at once) lives on the builders.
+//! Plain data that (de)serializes. It must not know sockets, connections or calls. Settings that are only made in code
+//! (retries, credit, concurrent calls) are on the builders.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::IpcError;
 
-/// The item credit a call starts with, unless a builder says otherwise: what a channel gives, and what a server gives, who
-/// has many clients.
+/// The credit for items with which a call starts, unless a builder sets another. A channel gives more than a server,
+/// because a server has many clients.
 pub(crate) const DEFAULT_CHANNEL_CREDIT: u64 = 1024 * 1024;
 pub(crate) const DEFAULT_SERVER_CREDIT: u64 = 256 * 1024;
 
@@ -19,7 +19,7 @@ pub(crate) const DEFAULT_SERVER_CREDIT: u64 = 256 * 1024;
 const DEFAULT_ENDPOINT: &str =
     if cfg!(windows) { r"\\.\pipe\daemoneye\procmond" } else { "/var/run/daemoneye/procmond.sock" };
 
-/// The smallest `max_frame_bytes` a peer may announce; a Hello or an error's `Close` always fits.
+/// The smallest `max_frame_bytes` that a peer may announce. A Hello or the `Close` of an error always fits.
 pub(crate) const MIN_MAX_FRAME_BYTES: usize = 4096;
 
 /// The settings that both sides of an endpoint share.
@@ -33,7 +33,7 @@ pub(crate) const MIN_MAX_FRAME_BYTES: usize = 4096;
 /// assert_eq!(config.max_frame_bytes, 1024 * 1024);
 /// ```
 ///
-/// A key that does not exist is refused when it is deserialized; a key left out has its default.
+/// An unknown key is an error when it is deserialized. A missing key gets its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IpcConfig {
@@ -41,29 +41,28 @@ pub struct IpcConfig {
     /// (`\\.\pipe\…`), used as it is. Default: `/var/run/daemoneye/procmond.sock`, on Windows
     /// `\\.\pipe\daemoneye\procmond`.
     pub endpoint_path: String,
-    /// The largest message, in bytes, that this side sends or accepts in one frame, envelope
-    /// included and the 8 header bytes not. At least 4096, at most `u32::MAX`. Default: 1 MiB.
+    /// The largest message, in bytes, that this side sends or accepts in one frame. It includes the envelope, but not the
+    /// 8 header bytes. At least 4096, at most `u32::MAX`. Default: 1 MiB.
     ///
     /// A larger request or response fails its own call with [`IpcError::TooLarge`] (or
-    /// `RESOURCE_EXHAUSTED`) and nothing of it is written.
+    /// `RESOURCE_EXHAUSTED`), and none of its bytes is written.
     pub max_frame_bytes: usize,
-    /// In milliseconds, how long to wait for what must come. Default: 30 000.
+    /// How long to wait for the peer, in milliseconds. Default: 30 000.
     ///
     /// - A frame that has begun must be complete within this time.
-    /// - A connection on which nothing at all arrives for this long is closed; a Ping goes out after
-    ///   a third of it, so a live peer always answers in time.
+    /// - A connection is closed if nothing arrives for this time. A Ping is sent after a third of it, so a live peer
+    ///   always answers in time.
     /// - A unary call that sets no timeout of its own has this deadline.
-    /// - A peer has this long to say Hello, but never more than 5 seconds.
-    /// - A call without a deadline asks a server that is full again for this long.
+    /// - A peer must say Hello within this time, or within 5 seconds if that is shorter.
+    /// - A call without a deadline tries a full server again for this time.
     pub read_timeout_ms: u64,
-    /// In milliseconds, how long a write may make no progress before the connection is closed.
-    /// Default: 10 000.
+    /// How long a write may make no progress before the connection is closed, in milliseconds. Default: 10 000.
     pub write_timeout_ms: u64,
-    /// How many connections a server serves at once. One more is refused with `RESOURCE_EXHAUSTED`, and its client
-    /// asks again until there is a place. At least 1. Clients ignore it. Default: 16.
+    /// How many connections a server serves at once. Further ones are refused with `RESOURCE_EXHAUSTED`, and their clients
+    /// try again until there is a place. At least 1. Clients ignore this setting. Default: 16.
     ///
-    /// Where [`allow`](crate::ServerBuilder::allow) rules admit several users, a quarter of the places is kept for
-    /// users who have none.
+    /// If [`allow`](crate::ServerBuilder::allow) rules admit several users, a quarter of the places is reserved for users
+    /// who have none.
     pub max_connections: usize,
     /// The checksum of every frame after the Hellos. Both sides must agree. Default: IEEE.
     pub crc32_variant: Crc32Variant,
@@ -83,12 +82,11 @@ impl Default for IpcConfig {
 }
 
 impl IpcConfig {
-    /// Checks every field but the endpoint, which is checked where it is used.
+    /// Checks every field except the endpoint, which is checked when it is used.
     ///
     /// # Errors
     ///
-    /// [`IpcError::Io`] of kind `InvalidInput` that names the first field out of bounds, its value and
-    /// what is allowed.
+    /// [`IpcError::Io`] of kind `InvalidInput` that names the first field out of bounds, its value and the allowed values.
     pub fn validate(&self) -> Result<(), IpcError> {
         let refuse = |field: &str, value: u64, bound: &str| {
             Err(IpcError::invalid_input(format!("{field} is {value}; set it to {bound}")))
@@ -123,7 +121,7 @@ impl IpcConfig {
     }
 }
 
-/// Which CRC-32 guards the frames of a connection.
+/// The CRC-32 of a connection's frames.
 ///
 /// In configuration files: `ieee` or `castagnoli`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,7 +136,8 @@ pub enum Crc32Variant {
     Castagnoli,
 }
 
-/// To be cloned: a new one asks anew what the processor can do, which costs as much as to sum a small frame.
+/// Clone this instead of making a new one. A new one detects the processor's features again, which costs as much as the
+/// checksum of a small frame.
 static IEEE: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
 
 impl Crc32Variant {

@@ -1,6 +1,6 @@
-//! Where a server listens: default locations, checks of the name, and who may listen there.
+//! Where a server listens: default paths, checks of the name, and who may listen there.
 //!
-//! It prepares the place and gives it back; connecting and accepting are the transport's.
+//! It prepares the path for binding and cleans it up afterwards. The transport connects and accepts.
 
 mod access;
 mod policy;
@@ -23,24 +23,25 @@ use crate::config::IpcConfig;
 use crate::error::IpcError;
 
 impl IpcConfig {
-    /// The defaults, with the system-wide endpoint of one of an application's servers: on Unix
+    /// The default settings with a system-wide endpoint for one server of an application. On Unix it is
     /// `/var/run/APP/SERVER.sock`, on Windows `\\.\pipe\APP\SERVER`.
     ///
     /// # Errors
     ///
-    /// [`IpcError::Io`] of kind `InvalidInput` for a name that can't be part of a path.
+    /// [`IpcError::Io`] of kind `InvalidInput` if a name can't be part of a path.
     pub fn for_app(app: &str, server: &str) -> Result<Self, IpcError> {
         named(app, server, default_path)
     }
 
-    /// The defaults, with an endpoint for the current user alone: on Unix `APP/SERVER.sock` below
-    /// `XDG_RUNTIME_DIR`, or where that is not set below a directory named after application and user in the
-    /// temporary directory, which `bind` refuses unless it is this user's; on Windows
-    /// `\\.\pipe\APP-USER\SERVER`.
+    /// The default settings with an endpoint for the current user alone. On Windows it is `\\.\pipe\APP-USER\SERVER`.
+    ///
+    /// On Unix it is `APP/SERVER.sock` below `XDG_RUNTIME_DIR`. If that is not set, the socket is in a directory named
+    /// after the application and the user, below the temporary directory. `bind` refuses this directory if it belongs to
+    /// another user.
     ///
     /// # Errors
     ///
-    /// As [`for_app`](Self::for_app).
+    /// Like [`for_app`](Self::for_app).
     pub fn for_user(app: &str, server: &str) -> Result<Self, IpcError> {
         named(app, server, user_path)
     }
@@ -52,11 +53,11 @@ fn named(app: &str, server: &str, path: fn(&str, &str) -> String) -> Result<IpcC
     Ok(IpcConfig { endpoint_path: path(app, server), ..IpcConfig::default() })
 }
 
-/// Checks an endpoint's name, as far as that can be done without touching the system.
+/// Checks an endpoint's name, without asking the system.
 ///
 /// # Errors
 ///
-/// [`IpcError::Io`] of kind `InvalidInput` that says what is wrong with it.
+/// [`IpcError::Io`] of kind `InvalidInput` that says what is wrong with the name.
 pub(crate) fn check(endpoint: &str) -> Result<(), IpcError> {
     if endpoint.is_empty() {
         return Err(IpcError::invalid_input(format!("endpoint_path is empty; set it to a {}", WORDS.name)));

@@ -1,4 +1,4 @@
-//! [`IpcError`]: everything that can go wrong for a client or while binding, with what to do about it.
+//! [`IpcError`]: every error of a client, or of binding, with a remedy.
 //!
 //! `Failure` is the context (endpoint, phase, remedy) that travels inside [`IpcError::Io`]. Nothing here
 //! does I/O or decides about retries.
@@ -11,29 +11,29 @@ use bytes::Bytes;
 use crate::metadata::{self, Metadata};
 use crate::status::{Code, Status};
 
-/// What went wrong, on this side or as the other side said.
+/// An error of this side, or an error that the other side sent.
 ///
 /// | variant | when | [`code`](Self::code) |
 /// |---|---|---|
 /// | `Timeout` | the call's deadline passed after the request was sent | `DEADLINE_EXCEEDED` |
-/// | `TooLarge` | a message is above a frame limit; nothing of it was sent | `RESOURCE_EXHAUSTED` |
+/// | `TooLarge` | a message is above a frame limit; none of it was sent | `RESOURCE_EXHAUSTED` |
 /// | `CrcMismatch` | a frame was damaged | `DATA_LOSS` |
 /// | `Io` | no connection, or the connection was lost; the message names endpoint, cause and remedy | `UNAVAILABLE`, mostly |
-/// | `Decode` | bytes are not the message they should be | `INTERNAL` |
+/// | `Decode` | the bytes are not a valid message of the expected type | `INTERNAL` |
 /// | `Encode` | something can't be put on the wire, such as a bad metadata key | `INVALID_ARGUMENT` |
-/// | `PeerClosed` | the stream ended where a frame should come | `UNAVAILABLE` |
-/// | `InvalidLength` | a frame header promises an empty message | `INVALID_ARGUMENT` |
+/// | `PeerClosed` | the stream ended where a frame was expected | `UNAVAILABLE` |
+/// | `InvalidLength` | a frame header announces an empty message | `INVALID_ARGUMENT` |
 /// | `Status` | the other side answered with an error | its own |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IpcError {
-    /// The deadline passed after the request was sent, or a frame was not complete in time.
+    /// The deadline passed after the request was sent, or a frame did not arrive completely in time.
     #[error(
         "timed out after the request was sent, so it may have been processed; \
          allow more time with Request::with_timeout or read_timeout_ms"
     )]
     Timeout,
-    /// A message is larger than a frame may be.
+    /// A message is larger than the limit of a frame.
     #[error(
         "message of {size} bytes is above the limit of {max_size}; \
          raise max_frame_bytes on both sides, or stream it in parts"
@@ -44,7 +44,7 @@ pub enum IpcError {
         /// The smaller of both sides' `max_frame_bytes`.
         max_size: usize,
     },
-    /// The checksum of a frame does not fit its bytes.
+    /// The checksum of a frame does not match its bytes.
     #[error(
         "frame damaged: its header says checksum {expected:08x}, its bytes give {actual:08x}; \
          if this repeats, check that both sides use the same crc32_variant"
@@ -52,13 +52,13 @@ pub enum IpcError {
     CrcMismatch {
         /// The checksum in the frame's header.
         expected: u32,
-        /// The checksum computed over the bytes that came.
+        /// The checksum of the bytes that arrived.
         actual: u32,
     },
     /// Connecting, binding, reading or writing failed.
     #[error("{0}")]
     Io(#[source] io::Error),
-    /// Bytes are not the protobuf message they should be.
+    /// The bytes are not a valid protobuf message of the expected type.
     #[error("cannot decode: {0}; check that both sides were built from the same schema")]
     Decode(#[from] prost::DecodeError),
     /// Something can't be put on the wire.
@@ -73,13 +73,13 @@ pub enum IpcError {
         /// The length in the header.
         length: usize,
     },
-    /// The other side's answer.
+    /// The error with which the other side answered.
     #[error("{0}")]
     Status(#[from] Status),
 }
 
 impl IpcError {
-    /// The gRPC code of this error; for [`IpcError::Status`] the one the other side sent.
+    /// The gRPC code of this error. For [`IpcError::Status`], it is the code that the other side sent.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -98,7 +98,7 @@ impl IpcError {
         }
     }
 
-    /// Whether the server can have seen the request; where this is `false`, it is safe to send it again.
+    /// Whether the server can have seen the request. If this is `false`, it is safe to send the request again.
     #[must_use]
     pub fn request_sent(&self) -> bool {
         match self {
@@ -113,7 +113,7 @@ impl IpcError {
         }
     }
 
-    /// Whether a frame was damaged on its way, on this side or as the other side said.
+    /// Whether a frame was damaged, as this side found or the other side reported.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::CrcMismatch { .. } => true,
@@ -128,7 +128,7 @@ impl IpcError {
 }
 
 impl From<io::Error> for IpcError {
-    /// The end of a stream, in whatever words the platform reports it, is [`IpcError::PeerClosed`].
+    /// The end of a stream becomes [`IpcError::PeerClosed`], for every way in which a platform reports it.
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error.kind() {
@@ -143,7 +143,7 @@ impl From<io::Error> for IpcError {
 }
 
 impl From<IpcError> for Status {
-    /// The status a handler answers with when a call it made itself failed.
+    /// The status with which a handler answers if a call that it made has failed.
     fn from(error: IpcError) -> Self {
         match error {
             IpcError::Status(status) => status,
@@ -152,7 +152,7 @@ impl From<IpcError> for Status {
     }
 }
 
-/// Changes that can fail. They are here, because metadata itself knows no errors.
+/// Changes that can fail. They are here because the module `metadata` does not know errors.
 impl Metadata {
     /// Adds a pair after all others.
     ///
@@ -165,11 +165,11 @@ impl Metadata {
         Ok(())
     }
 
-    /// Replaces all pairs of this key by one, at the end.
+    /// Replaces all pairs with this key by one pair at the end.
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append); nothing is changed then.
+    /// Like [`append`](Self::append). Nothing is changed then.
     pub fn insert(&mut self, key: &str, value: impl Into<Bytes>) -> Result<(), IpcError> {
         metadata::check_key(key).map_err(IpcError::Encode)?;
         self.remove(key);
@@ -178,14 +178,14 @@ impl Metadata {
     }
 }
 
-/// What became of a call or a connection attempt on this side.
+/// Why a call or an attempt to connect failed on this side.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) endpoint: Arc<str>,
-    /// What was being done, to be followed by the endpoint: "connecting to".
+    /// What was being done, such as "connecting to". The endpoint follows it.
     pub(crate) phase: &'static str,
     pub(crate) cause: Arc<IpcError>,
-    /// What the reader can do; empty where the cause says it.
+    /// What the reader can do. Empty if the cause says it.
     pub(crate) remedy: &'static str,
     pub(crate) code: Code,
     pub(crate) request_sent: bool,

@@ -1,12 +1,11 @@
 //! Typed calls between programs on one machine.
 //!
-//! `ipc-codegen` makes clients and servers from the services of `.proto` files, [`ipc_service`] makes the same
-//! from a Rust trait; this crate is what both run on: local sockets (Unix domain sockets, Windows named
-//! pipes), checksummed frames, deadlines, cancellation, flow control, limits, and reconnection. Nothing here
-//! ever listens on a network.
+//! `ipc-codegen` generates clients and servers from `.proto` files. [`ipc_service`] generates the same from a Rust trait.
+//! Both run on this crate. It has local sockets (Unix domain sockets, Windows named pipes), checksummed frames,
+//! deadlines, cancellation, flow control, limits, and reconnection. Nothing here ever listens on a network.
 //!
 //! - A server: [`Server::builder`], then [`bind`](ServerBuilder::bind) and [`serve`](Server::serve).
-//! - A client: a [`Channel`], given to a generated client.
+//! - A client: a [`Channel`], which you pass to a generated client.
 //! - Settings: [`IpcConfig`]. Errors: [`IpcError`] on clients, [`Status`] from handlers.
 //!
 //! # Features
@@ -14,10 +13,10 @@
 //! - `macros` (on by default): [`ipc_service`]. A program whose services are all in `.proto` files can leave it out with
 //!   `default-features = false`.
 //!
-//! # Where a call goes
+//! # The path of a call
 //!
 //! `GreeterClient` → `client` → `link` → socket → `link` → `server` → your `impl Greeter`, and back. `protocol` has the
-//! rules of a connection and does no I/O. `link` is the lock, the socket and the task around it.
+//! rules of a connection and does no I/O. `link` has the lock, the socket and the task around it.
 
 mod background;
 #[cfg(feature = "bench-internals")]
@@ -73,8 +72,8 @@ pub use request::{IntoStreamingRequest, Request, Response};
 pub use server::{Layered, Server, ServerBuilder, Shutdown};
 pub use status::{Code, Status};
 pub use streaming::Streaming;
-/// For tests that play a server: a pipe as servers make it. One that is made without an access list has no owner on
-/// wine, so that no client would take it. Not for programs.
+/// Creates a pipe as servers create it, for tests that act as a server. On wine, a pipe without an access list has no
+/// owner, so no client would accept it. Not for programs.
 #[cfg(windows)]
 #[doc(hidden)]
 pub use transport::create_pipe;

@@ -1,14 +1,14 @@
-//! The shell around a [`protocol::connection`](crate::protocol::connection): one lock, the socket, and who is woken.
+//! The shell around a [`protocol::connection`](crate::protocol::connection): one lock, the socket, and wakers.
 //!
-//! It knows no rule of the protocol. Everything about one connection is behind one lock. Whoever finds something to write
-//! takes the sink out from under that lock, writes without it, and puts the sink back in the same breath as it learns
-//! whether more has come: so at any time somebody writes, or there is nothing to write, or the transport is full and its
-//! driver will be woken. These are the invariants:
+//! It knows no rule of the protocol. One lock protects everything about one connection. A thread that finds something to
+//! write takes the sink under the lock and writes without the lock. Then it locks once more, puts the sink back and checks
+//! for new frames. So at any time a thread writes, or there is nothing to write, or the transport is full and will wake
+//! the driver. The invariants are:
 //!
 //! - The sink is in its place, or exactly one thread writes, or the connection is closed.
-//! - Bytes are noted as handed over before they are written (the core does that when it gives them out).
-//! - Users' code never runs under the lock: messages are encoded before, and wakers are woken after.
-//! - The driver alone reads and keeps time. When it is gone, the connection is over.
+//! - Bytes are noted as handed over before they are written. The core does this when it gives them out.
+//! - Users' code never runs under the lock. Messages are encoded before, and wakers are woken after.
+//! - Only the driver reads and watches timeouts. When it is dropped, the connection is over.
 
 pub(crate) mod batch;
 pub(crate) mod driver;
@@ -34,11 +34,11 @@ use crate::protocol::outbox::Transmit;
 use crate::sync::checked::{Mutex, MutexGuard, lock};
 use crate::transport::BoxedWrite;
 
-/// How often one writer takes up what was added meanwhile, before it leaves the rest to the driver.
-/// In tests of interleavings few are enough to get there.
+/// How many times one writer also writes the frames that were added during its write. Then it leaves the rest to the
+/// driver. Tests of interleavings use a small number to reach this case.
 const MAX_ROUNDS: usize = if cfg!(all(test, feature = "interleavings")) { 2 } else { 16 };
 
-/// What is held back for the driver's turn is written at once from here on.
+/// Frames that are held back for the driver's turn are written at once if they have this many bytes.
 const HELD_BYTES: usize = 32 * 1024;
 
 /// One connection, shared by its driver and its calls.
@@ -50,11 +50,11 @@ pub(crate) struct Link {
     runtime: OnceLock<tokio::runtime::Id>,
 }
 
-/// The state of a connection, locked. Wakers that are not needed any more are dropped after the lock is free, because that
-/// may run users' code.
+/// The locked state of a connection. Wakers that are no longer needed are dropped after the lock is released, because
+/// dropping them may run users' code.
 struct Locked<'a> {
     state: MutexGuard<'a, State>,
-    /// Fields are dropped in their order: these after the lock is free.
+    /// Fields are dropped in order, so these are dropped after the lock is released.
     retired: Vec<Waker>,
 }
 
@@ -73,12 +73,12 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// Notes the driver's waker.
+    /// Stores the driver's waker.
     fn set_driver(&mut self, waker: &Waker) {
         self.retired.extend(self.state.driver.replace(waker.clone()));
     }
 
-    /// The sink, for one write with the driver's waker; `None` where somebody else writes, or nobody may.
+    /// Takes the sink, for one write with the driver's waker. `None` if another thread writes, or writing is not possible.
     fn take_sink(&mut self) -> Option<Sink> {
         let state = &mut *self.state;
         let driver = state.driver.as_ref()?;
@@ -99,30 +99,31 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Where a connection writes.
+/// The writing half of a connection's socket.
 struct Sink {
     output: BoxedWrite,
-    /// The driver's waker, as of the last write. The transport tells it when it takes more.
+    /// The driver's waker at the time of the last write. The transport wakes it when there is room again.
     waker: Waker,
 }
 
 struct State {
     core: Connection,
-    /// `None` while somebody writes, and after the end.
+    /// `None` while a thread writes, and after the end.
     sink: Option<Sink>,
-    /// The driver's, once it has been polled. Before, nothing is written, for nobody could be told that a write goes on.
+    /// The driver's waker, after its first poll. Before that nothing is written, because nothing could continue a write
+    /// that blocks.
     driver: Option<Waker>,
-    /// Until when the driver sleeps.
+    /// The time until which the driver sleeps.
     armed: Option<std::time::Instant>,
-    /// The driver has woken several tasks. What they send leaves when so many frames have come together, or when they
-    /// have had their turn. 0: nothing is held back.
+    /// The driver has woken several tasks. Their frames are written when there are this many, or when all these tasks have
+    /// run. 0: nothing is held back.
     held: usize,
     /// The phase that the driver has acted on.
     noticed: Phase,
-    /// The driver's last turn began while another thread wrote. If it was the turn for which the transport had told it of
-    /// room, nobody will tell it again.
+    /// The driver's last turn began while another thread wrote. If the transport had woken the driver for this turn, it
+    /// will not wake it again.
     has_missed_turn: bool,
-    /// The driver has left input lie, because too many replies waited.
+    /// The driver has stopped reading, because too many replies waited.
     is_input_stopped: bool,
 }
 
@@ -151,12 +152,12 @@ impl Link {
         &self.encoder
     }
 
-    /// Looks at the connection, or changes what nobody waits for.
+    /// Reads the connection's state, or makes a change for which no task waits.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&mut Connection) -> R) -> R {
         look(&mut self.lock().core)
     }
 
-    /// Changes the connection, writes what that gave to write, and wakes whom it concerns.
+    /// Changes the connection, writes the resulting frames, and wakes the tasks that the change concerns.
     pub(crate) fn update<R>(
         &self,
         now: std::time::Instant,
@@ -168,7 +169,7 @@ impl Link {
         result
     }
 
-    /// Writes what waits, unless that is held back for the driver's turn.
+    /// Writes the waiting frames, unless they are held back for the driver's turn.
     pub(crate) fn flush(&self) {
         let state = self.lock();
         if state.may_write() {
@@ -176,21 +177,21 @@ impl Link {
         }
     }
 
-    /// Whether the task that asks runs on the runtime that drives this connection, which then keeps the deadlines of its
-    /// calls.
+    /// Whether the current task runs on the runtime that drives this connection. If so, the driver watches the deadlines
+    /// of the task's calls.
     pub(crate) fn is_driven_here(&self) -> bool {
         let Ok(here) = tokio::runtime::Handle::try_current() else { return true };
         self.runtime.get() == Some(&here.id())
     }
 
-    /// The driver runs on this runtime.
+    /// Notes that the driver runs on this runtime.
     fn set_runtime(&self) {
         if let Ok(here) = tokio::runtime::Handle::try_current() {
             _ = self.runtime.set(here.id());
         }
     }
 
-    /// The connection is over for everybody, at once.
+    /// Ends the connection at once, for all calls.
     fn lose(&self, cause: IpcError) {
         let mut state = self.lock();
         state.core.lose(Instant::now().into_std(), cause);
@@ -205,7 +206,7 @@ impl Link {
         Locked { state: lock(&self.state), retired: Vec::new() }
     }
 
-    /// Gives the lock back: writes if need be, and wakes whom the change concerns.
+    /// Releases the lock: writes if necessary, and wakes the tasks that the change concerns.
     fn settle<'a>(&'a self, mut state: Locked<'a>, now: std::time::Instant) {
         let needs_driver = state.needs_driver();
         if needs_driver || !state.core.wakeups().is_empty() {
@@ -230,7 +231,7 @@ impl Link {
         }
     }
 
-    /// Writes until nothing was added meanwhile, unless somebody else does.
+    /// Writes until no more frames are added, unless another thread writes.
     fn write<'a>(&'a self, mut state: Locked<'a>, now: std::time::Instant) {
         for _ in 0..MAX_ROUNDS {
             let Some(sink) = state.take_sink() else { return };
@@ -281,20 +282,20 @@ impl Link {
     }
 }
 
-/// What the driver knows about its connection, as of its last look. Whoever changes it wakes the driver.
+/// What the driver last saw of its connection. A thread that changes it wakes the driver.
 #[derive(Clone, Copy, Debug)]
 struct View {
     phase: Phase,
     is_usable: bool,
     wants_input: bool,
-    /// Something waits that the driver must write before it sleeps.
+    /// Frames wait that the driver must write before it sleeps.
     has_output: bool,
-    /// When something is due, where that is known.
+    /// When the next timeout is due, if that is known.
     due: Option<std::time::Instant>,
 }
 
 impl State {
-    /// The driver takes note.
+    /// Returns the current view for the driver, and notes that the driver has seen it.
     fn view(&mut self) -> View {
         let view = View {
             phase: self.core.phase(),
@@ -308,7 +309,7 @@ impl State {
         view
     }
 
-    /// Whether something waits that is not held back, and nobody writes.
+    /// Whether frames wait that are not held back, and no thread writes.
     fn may_write(&self) -> bool {
         let (frames, bytes) = self.core.gathered();
         let is_held = frames < self.held && bytes < HELD_BYTES;
@@ -325,7 +326,7 @@ impl State {
     }
 }
 
-/// Gives the lock back after a write, and wakes whom it concerns.
+/// Releases the lock after a write, and wakes the tasks that the write concerns.
 fn wake_after_writing(mut state: Locked<'_>) {
     let needs_driver = state.needs_driver();
     if state.core.wakeups().is_empty() && !needs_driver {
@@ -339,18 +340,18 @@ fn wake_after_writing(mut state: Locked<'_>) {
     wakeups.into_iter().for_each(Waker::wake);
 }
 
-/// How a write went.
+/// The result of a write.
 #[derive(Clone, Copy)]
 enum Written {
     All,
-    /// The transport takes no more for now; the driver's waker is told when it does.
+    /// The transport takes no more for now. It wakes the driver when there is room.
     Part {
         progress: bool,
     },
     Failed,
 }
 
-/// Has the sink, and the duty to give it back. Should the transport panic, the connection is over.
+/// Holds the sink and must give it back. If the transport panics, the connection is over.
 struct Writing<'a> {
     link: &'a Link,
     sink: Option<Sink>,

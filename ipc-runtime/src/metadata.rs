@@ -1,6 +1,6 @@
 //! [`Metadata`]: the key-value pairs that travel beside requests and responses.
 //!
-//! Keys repeat and keep their order; values are any bytes. It must not know how they are framed.
+//! Keys may repeat and keep their order. Values are any bytes. This module must not know how they are framed.
 
 use std::fmt;
 
@@ -10,8 +10,13 @@ use crate::text::ByteStr;
 
 /// Ordered key-value pairs beside a request, a response or an error.
 ///
-/// Keys are made of `a`–`z`, `0`–`9`, `_`, `-` and `.`, may repeat, and keep their order. Values are any
-/// bytes. All of it counts towards the frame that carries it, and so towards `max_frame_bytes`.
+/// Keys consist of `a`–`z`, `0`–`9`, `_`, `-` and `.`. They may repeat, and keep their order. Values are any
+/// bytes. Metadata counts towards the frame that carries it, and so towards `max_frame_bytes`.
+///
+/// The metadata of one kind (request, headers or trailers) may count at most 64 KiB. Each pair counts key + value + 32
+/// bytes. Beyond that, the call fails with `RESOURCE_EXHAUSTED`. If a client's request has too much, nothing is sent. If a
+/// handler's response has too much, the client gets the error in its place. If a handler fails with a
+/// [`Status`](crate::Status) that has too much, the client gets the status without metadata.
 ///
 /// ```
 /// use ipc_runtime::Metadata;
@@ -37,12 +42,12 @@ impl Metadata {
         Self { entries: Vec::new() }
     }
 
-    /// Adds a pair whose key was checked.
+    /// Adds a pair. The key must be checked already.
     pub(crate) fn push(&mut self, key: &str, value: Bytes) {
         self.entries.push((ByteStr::from(key), value));
     }
 
-    /// Removes all pairs of this key; says how many there were.
+    /// Removes all pairs with this key. Returns how many there were.
     pub fn remove(&mut self, key: &str) -> usize {
         let before = self.entries.len();
         self.entries.retain(|(k, _)| k.as_str() != key);
@@ -83,7 +88,7 @@ impl Metadata {
         self.entries.is_empty()
     }
 
-    /// Adds all pairs of `other` after the own.
+    /// Adds all pairs of `other` at the end.
     pub fn merge(&mut self, other: Self) {
         if self.entries.is_empty() {
             self.entries = other.entries;
@@ -92,13 +97,13 @@ impl Metadata {
         }
     }
 
-    /// Adds a pair from the wire, whose key is checked with [`first_bad_key`](Self::first_bad_key) later,
-    /// because a bad key ends one call and not the connection.
+    /// Adds a pair from the wire. [`first_bad_key`](Self::first_bad_key) checks its key later, because a bad key ends one
+    /// call and not the connection.
     pub(crate) fn push_unchecked(&mut self, key: ByteStr, value: Bytes) {
         self.entries.push((key, value));
     }
 
-    /// Why the first key that breaks the rule does, if one does.
+    /// What is wrong with the first invalid key, if there is one.
     pub(crate) fn first_bad_key(&self) -> Option<String> {
         self.iter().find_map(|(key, _)| check_key(key).err())
     }

@@ -1,27 +1,27 @@
-//! Who is at the other end: [`PeerInfo`], and which schema of a service it has: [`Schema`].
+//! [`PeerInfo`]: who the peer is. [`Schema`]: which schema of a service it has.
 //!
-//! The operating system says who a process is. What it says about itself is kept apart. Plain data.
+//! Plain data. Facts from the operating system are separate from what the peer says about itself.
 
-/// Who is at the other end of a connection.
+/// Who the peer of a connection is.
 ///
-/// Process and user are what the operating system says (`SO_PEERCRED` and its kin): for a client the process that
-/// listens, for a server the one that connected, at that time. The rest is what the peer says of itself in its
-/// Hello.
+/// Process and user come from the operating system (`SO_PEERCRED` and its equivalents). For a client, they are those of
+/// the process that listens. For a server, they are those of the process that connected, at that time. All other fields
+/// are what the peer says about itself in its Hello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// The process id; `None` where the system does not tell.
+    /// The process id; `None` if the system does not report it.
     pub pid: Option<u32>,
     /// The effective user id; `None` on Windows.
     pub uid: Option<u32>,
-    /// The effective group id; supplementary groups are not told. `None` on Windows.
+    /// The effective group id. The system does not report supplementary groups. `None` on Windows.
     pub gid: Option<u32>,
-    /// On Windows' clients: the security identifier of the user to whom the server's pipe belongs, such as `S-1-5-18`.
-    /// `None` on servers, whose pipe admits their own user alone, and on Unix.
+    /// On clients on Windows: the security identifier of the owner of the server's pipe, such as `S-1-5-18`. `None` on
+    /// servers, because their pipe only admits their own user. `None` on Unix.
     pub sid: Option<String>,
-    /// The application's own version, as the peer gives it; may be empty.
+    /// The version of the peer's application, as the peer states it. May be empty.
     pub version: String,
-    /// On clients: drawn by the server when it started, so another value means that it was started again.
+    /// On clients: a random number that the server chose when it started. A new value means that the server restarted.
     pub instance_id: u64,
     /// The server's services, each with the fingerprint of its schema.
     services: Vec<(String, u64)>,
@@ -33,7 +33,7 @@ impl PeerInfo {
         self.services.iter().map(|(name, _)| name.as_str())
     }
 
-    /// On clients: the fingerprint of the server's schema of a service; `None` if it does not have the service or
+    /// On clients: the fingerprint of the server's schema of a service. `None` if the server does not have the service or
     /// gives no fingerprint.
     #[must_use]
     pub fn fingerprint(&self, service: &str) -> Option<u64> {
@@ -41,8 +41,8 @@ impl PeerInfo {
         (*fingerprint != 0).then_some(*fingerprint)
     }
 
-    /// On clients: whether the server's schema of a service is the same as this one, which generated clients have as
-    /// `SCHEMA`. `None` if either side does not say.
+    /// On clients: whether the server has the same schema of a service. Generated clients have their schema as `SCHEMA`.
+    /// `None` if one of the sides gives no fingerprint.
     ///
     /// ```
     /// # use ipc_runtime::{PeerInfo, Schema};
@@ -58,7 +58,7 @@ impl PeerInfo {
         (schema.fingerprint != 0).then_some(theirs == schema.fingerprint)
     }
 
-    /// The same peer, with what it said about itself.
+    /// The same peer, with the facts that it stated about itself.
     pub(crate) fn with_own_words(
         mut self,
         version: &str,
@@ -80,7 +80,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// The schema with this fingerprint (0: unknown) of a service, given by its full name. Generated code calls it.
+    /// The schema of the service with this full name. A `fingerprint` of 0 means unknown. Generated code calls this.
     #[must_use]
     pub const fn new(service: &'static str, fingerprint: u64) -> Self {
         Self { service, fingerprint }
@@ -92,7 +92,7 @@ impl Schema {
         self.service
     }
 
-    /// Equal for equal schemas: methods, their kinds, and all messages they use. 0: unknown.
+    /// The fingerprint. It is equal for equal schemas: methods, their kinds, and all messages they use. 0: unknown.
     #[must_use]
     pub const fn fingerprint(self) -> u64 {
         self.fingerprint

@@ -1,19 +1,18 @@
-//! The protocol of one connection, without I/O: envelopes and the time go in; frames, wake-ups and the next timeout
-//! come out.
+//! The protocol of one connection, without I/O. Input: envelopes and the time. Output: frames, wakers and the next timeout.
 //!
-//! All rules of the wire protocol live here, once. Nothing below this module knows tokio, a socket, a lock, a clock or
-//! randomness, and nothing is async, so every rule can be tested in microseconds and simulated with every interleaving.
-//! A shell around it ([`link`](crate::link)) owns the lock, the socket and the timer.
+//! All rules of the wire protocol are here, and only here. Nothing in this module knows tokio, a socket, a lock, a clock
+//! or randomness, and nothing is async. So every rule can be tested in microseconds and simulated with every interleaving.
+//! The shell around it ([`link`](crate::link)) owns the lock, the socket and the timer.
 //!
 //! - [`frame`], [`checksum`], [`envelope`], [`encode`]: bytes to envelopes and back.
-//! - [`handshake`]: the two Hellos in, agreed terms or a refusal out.
+//! - [`handshake`]: from the two Hellos to agreed terms or a refusal.
 //! - [`call`]: one call's messages, credit and end.
 //! - [`queue`], [`outbox`]: what waits to be written, in which order, and what was handed to the transport.
 //! - [`timers`], [`ending`]: the next timeout, and what it means.
 //! - [`connection`]: all of these together. `writing` and `items` are parts of it, and `caller` and `callee` hold what only
 //!   one role of a call does.
 //! - [`retry`]: whether a call may be sent again, and when.
-//! - `inspect`: what a simulation checks all the time.
+//! - `inspect`: the checks that a simulation makes all the time.
 
 pub(crate) mod call;
 pub(crate) mod callee;

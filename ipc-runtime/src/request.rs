@@ -1,6 +1,6 @@
-//! [`Request`] and [`Response`]: a message with what travels beside it; [`IntoStreamingRequest`].
+//! [`Request`] and [`Response`]: a message with its metadata; [`IntoStreamingRequest`].
 //!
-//! Plain data; how a call is made with it is the client's and the server's affair.
+//! Plain data. The client and the server make calls with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::peer::PeerInfo;
 /// How long a call may take, from its future's first poll to its last message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Timeout {
-    /// What the channel and the kind of call say.
+    /// The default of the channel for the kind of call.
     #[default]
     Default,
-    /// As long as it takes.
+    /// No timeout.
     Never,
     /// This long.
     After(Duration),
 }
 
-/// How a client wants a call to be made.
+/// A client's settings for one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Timeout,
@@ -78,12 +78,12 @@ impl<T> Request<T> {
         &self.message
     }
 
-    /// The message, to be changed.
+    /// A mutable reference to the message.
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.message
     }
 
-    /// The message alone.
+    /// Takes the message out.
     pub fn into_inner(self) -> T {
         self.message
     }
@@ -93,67 +93,67 @@ impl<T> Request<T> {
         &self.metadata
     }
 
-    /// The metadata, to be changed.
+    /// A mutable reference to the metadata.
     pub const fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
-    /// Gives the call this long in all: waiting for a connection, sending, the handler, and every message of the
-    /// answer. The clock starts when the call's future is first polled. Default: `read_timeout_ms` for unary
-    /// calls, none for streaming ones. Inside a handler, the handler's own deadline holds as well.
+    /// Sets the timeout of the whole call: waiting for a connection, sending, the handler, and every message of the
+    /// answer. The time starts when the call's future is first polled. Default: `read_timeout_ms` for unary calls, none
+    /// for streaming calls. For a call made in a handler, the handler's own deadline holds as well.
     pub const fn set_timeout(&mut self, timeout: Duration) {
         self.options.timeout = Timeout::After(timeout);
     }
 
-    /// As [`set_timeout`](Self::set_timeout).
+    /// Like [`set_timeout`](Self::set_timeout).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.set_timeout(timeout);
         self
     }
 
-    /// Gives the call as long as it takes.
+    /// Makes the call without a timeout.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
         self.options.timeout = Timeout::Never;
         self
     }
 
-    /// Whether the call waits, within its timeout, for a server that does not serve it now. `true`: for any, also for
-    /// one that can't be reached. `false`: for none, it fails after one attempt. Default: what the channel says, see
-    /// [`ChannelBuilder::wait_for_ready`](crate::ChannelBuilder::wait_for_ready).
+    /// Whether the call waits, within its timeout, for a server that does not serve it now. `true`: it waits for any
+    /// server, even if none can be reached. `false`: it waits for none and fails after one attempt. Default: the
+    /// channel's setting, see [`ChannelBuilder::wait_for_ready`](crate::ChannelBuilder::wait_for_ready).
     #[must_use]
     pub fn with_wait_for_ready(mut self, wait: bool) -> Self {
         self.options.wait_for_ready = Some(wait);
         self
     }
 
-    /// Lets the call go on after the deadline of the handler that makes it. Without this, a call made inside a
-    /// handler, in the handler's own task, is over when the handler's own caller stops waiting.
+    /// Lets the call go on after the deadline of the handler that makes it. Otherwise, a call that a handler makes in its
+    /// own task ends at the handler's deadline.
     #[must_use]
     pub fn without_inherited_deadline(mut self) -> Self {
         self.options.inherits_deadline = false;
         self
     }
 
-    /// In a handler: when the caller stops waiting. `None` if it waits for ever, and on requests that a client
-    /// made.
+    /// In a handler: when the caller stops waiting. `None` if it waits for ever. Also `None` on a request that a client
+    /// made itself.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// In a handler: who calls. `None` on requests that a client made.
+    /// In a handler: who calls. `None` on a request that a client made itself.
     pub fn peer_info(&self) -> Option<&PeerInfo> {
         self.peer.as_deref()
     }
 
-    /// The same request around another message.
+    /// The same request with another message.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Request<U> {
         let Self { message, metadata, options, deadline, peer } = self;
         Request { message: change(message), metadata, options, deadline, peer }
     }
 
-    /// What goes before the message, which stays.
+    /// Takes out the metadata and the options. The message stays.
     pub(crate) fn take_head(&mut self) -> (Metadata, CallOptions) {
         (std::mem::take(&mut self.metadata), self.options)
     }
@@ -188,12 +188,12 @@ impl<T> Response<T> {
         &self.message
     }
 
-    /// The message, to be changed.
+    /// A mutable reference to the message.
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.message
     }
 
-    /// The message alone.
+    /// Takes the message out.
     pub fn into_inner(self) -> T {
         self.message
     }
@@ -203,24 +203,24 @@ impl<T> Response<T> {
         &self.metadata
     }
 
-    /// The metadata before the first message, to be changed.
+    /// A mutable reference to the metadata before the first message.
     pub const fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
-    /// The metadata that comes with the end of a call that succeeds (gRPC's trailing metadata). On a client, a
-    /// response that streams has them in [`Streaming::trailers`](crate::Streaming::trailers) once it has ended.
+    /// The metadata that comes with the end of a successful call (gRPC's trailing metadata). On a client, a streamed
+    /// response has it in [`Streaming::trailers`](crate::Streaming::trailers) after the stream has ended.
     pub const fn trailers(&self) -> &Metadata {
         &self.trailers
     }
 
-    /// The metadata that comes with the end, to be changed. A call that fails sends its
+    /// A mutable reference to the metadata that comes with the end. A call that fails sends
     /// [`Status::metadata`](crate::Status::metadata) instead.
     pub const fn trailers_mut(&mut self) -> &mut Metadata {
         &mut self.trailers
     }
 
-    /// The same response around another message.
+    /// The same response with another message.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Response<U> {
         Response { message: change(self.message), metadata: self.metadata, trailers: self.trailers }
     }

@@ -20,13 +20,13 @@ pub enum Code {
     Cancelled = 1,
     /// Something failed and no other code fits.
     Unknown = 2,
-    /// The request is wrong whatever state the server is in.
+    /// The request is wrong, whatever the state of the server.
     InvalidArgument = 3,
     /// The deadline passed before the call ended.
     DeadlineExceeded = 4,
-    /// What the request names does not exist.
+    /// The thing that the request names does not exist.
     NotFound = 5,
-    /// What the request would create exists already.
+    /// The thing that the request would create already exists.
     AlreadyExists = 6,
     /// The caller may not do this.
     PermissionDenied = 7,
@@ -107,7 +107,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why a call failed, as a handler says it and a client reads it.
+/// Why a call failed. A handler sends it and a client reads it.
 ///
 /// ```
 /// use ipc_runtime::{Code, Status};
@@ -144,19 +144,19 @@ impl Status {
         self.code
     }
 
-    /// The message for people; may be empty.
+    /// The message for people. May be empty.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The metadata that came, or goes, with the status (gRPC's trailers).
+    /// The metadata that belongs to the status (gRPC's trailers).
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The metadata, to be changed.
+    /// A mutable reference to the metadata.
     pub const fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
@@ -168,7 +168,7 @@ impl Status {
         self
     }
 
-    /// The error details, in order, as they travel.
+    /// The error details in order, as they are on the wire.
     #[must_use]
     pub fn details(&self) -> &[Any] {
         &self.details

@@ -1,6 +1,6 @@
-//! [`Streaming`]: the messages of a call as the application reads them, on either side.
+//! [`Streaming`]: the messages of a call as the application reads them, on both sides.
 //!
-//! It decodes. Where messages come from, and how the call behind them ends, is for whoever implements [`Messages`].
+//! It decodes messages. An implementation of [`Messages`] knows where they come from and how the call ends.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,12 +16,12 @@ use crate::message;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// The messages of a call as bytes, in their order.
+/// The messages of a call as bytes, in order.
 pub(crate) trait Messages: Send {
-    /// The next message; `None` once all have come and the call has ended well.
+    /// The next message; `None` after the last message of a successful call.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>>;
 
-    /// What the reader hears about a message that does not decode.
+    /// The status that the reader gets for a message that does not decode.
     fn decode_error(&self, error: &DecodeError) -> Status;
 
     /// The metadata that came with the end.
@@ -30,11 +30,11 @@ pub(crate) trait Messages: Send {
 
 /// A stream of messages: the answers a client reads, or the requests a handler reads.
 ///
-/// Read it with [`message`](Self::message) or as a [`Stream`]. Messages come in the order they were sent. The
-/// sender may be ahead by the initial credit and no more, so a stream that nobody reads stalls itself alone.
-/// Dropping it cancels the call on a client; on a server the rest of the requests is not asked for.
+/// Read it with [`message`](Self::message) or as a [`Stream`]. Messages come in the order in which they were sent. The
+/// sender may only be ahead by the initial credit, so a stream that is not read delays no other call. On a client,
+/// dropping the stream cancels the call. On a server, the client then gets no more credit to send requests.
 ///
-/// A fake for tests is made from any stream, or from a list:
+/// For tests, make one from any stream or from a list:
 ///
 /// ```
 /// # use ipc_runtime::{Status, Streaming};
@@ -61,12 +61,12 @@ enum Source<T> {
 type Decode<T> = fn(&Bytes) -> Result<T, DecodeError>;
 
 impl<T> Streaming<T> {
-    /// A stream of the caller's own, for fakes.
+    /// Wraps another stream, for tests.
     pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + Send + 'static) -> Self {
         Self::new(Source::Made(Box::pin(stream)))
     }
 
-    /// A stream of these messages that then ends, for fakes.
+    /// A stream of these messages that then ends, for tests.
     pub fn of(messages: impl IntoIterator<Item = T>) -> Self
     where
         T: Send + 'static,
@@ -85,20 +85,20 @@ impl<T> Streaming<T> {
         Self { source, trailers: Metadata::new() }
     }
 
-    /// The next message; `None` once all have come and the call has ended well.
+    /// The next message; `None` after the last message of a successful call.
     ///
     /// # Errors
     ///
-    /// How the call failed. After an error, as after the end, there is nothing more.
+    /// The status with which the call failed. After an error or the end, there are no more messages.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, no message is lost.
+    /// If the future is dropped before it is ready, no message is lost.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         poll_fn(|cx| self.poll_message(cx)).await.transpose()
     }
 
-    /// The metadata that came with the end of the call; empty before, and on a server.
+    /// The metadata that came with the end of the call. Empty before the end, and on a server.
     #[must_use]
     pub const fn trailers(&self) -> &Metadata {
         &self.trailers
@@ -148,7 +148,7 @@ impl<T> fmt::Debug for Streaming<T> {
     }
 }
 
-/// Messages that are all there already.
+/// A stream of messages that are all available.
 struct List<T>(VecDeque<T>);
 
 impl<T> Unpin for List<T> {}

@@ -1,4 +1,4 @@
-//! [`ChannelBuilder`]: what can be set of a channel in code.
+//! [`ChannelBuilder`]: a channel's settings that are made in code.
 
 use super::options::ChannelOptions;
 use crate::config::{DEFAULT_CHANNEL_CREDIT, IpcConfig};
@@ -34,20 +34,19 @@ impl ChannelBuilder {
         }
     }
 
-    /// Another endpoint of the same server, tried where those before it can't be reached: each new connection is
-    /// tried at `endpoint_path` first.
+    /// Adds another endpoint of the same server. Each attempt to connect begins at `endpoint_path`, and tries the others
+    /// in the order in which they were added.
     pub fn fallback_endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.options.fallbacks.push(endpoint.into());
         self
     }
 
-    /// Whether calls wait, within their timeout, for a server that does not serve them now. A request can say otherwise
-    /// for itself.
+    /// Whether calls wait, within their timeout, for a server that does not serve them now. A request can override it.
     ///
-    /// - Not set: calls wait for a server that is there and full, or that is shutting down and says when to come back.
-    ///   They fail after one attempt if nobody can be reached. Calls without a timeout wait for `read_timeout_ms`.
-    /// - `true`: they wait for any server.
-    /// - `false`: they wait for none and fail after one attempt.
+    /// - Not set: calls wait for a server that is full, or that is shutting down and says when to try again. Without a
+    ///   timeout they wait for `read_timeout_ms`. They fail after one attempt if no server can be reached.
+    /// - `true`: calls wait for any server.
+    /// - `false`: calls wait for no server and fail after one attempt.
     pub const fn wait_for_ready(mut self, wait: bool) -> Self {
         self.options.wait_for_ready = Some(wait);
         self
@@ -59,39 +58,41 @@ impl ChannelBuilder {
         self
     }
 
-    /// The timeout of streaming calls that set none. Default: none, they take as long as it takes.
+    /// The timeout of streaming calls that set none. Default: no timeout.
     pub const fn streaming_timeout(mut self, timeout: std::time::Duration) -> Self {
         self.options.streaming_timeout = Timeout::After(timeout);
         self
     }
 
-    /// How many bytes of streamed messages, 32 more for each, a server may send on a call before the application
-    /// has taken them. One message may go beyond it. It bounds what an unread stream costs in memory. Default: 1 MiB.
+    /// How many bytes of streamed messages a server may send on one call before the application has taken them. Each
+    /// message counts its size + 32. One message may go beyond the limit. It bounds the memory of an unread stream.
+    /// Default: 1 MiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self
     }
 
-    /// Puts `layer` around every call, inside those added before it.
+    /// Puts `layer` around every call, inside the layers that were added before it.
     pub fn layer(mut self, layer: impl ClientLayer) -> Self {
         self.layers = self.layers.with(&Layers::one(layer));
         self
     }
 
-    /// Also accepts a server that runs as this user. By default only one of the channel's own user or of root is: the
-    /// kernel's word for who listens is checked before anything is sent. On Windows that is the owner of the server's
-    /// pipe, `SYSTEM` and the administrators stand for root, and [`allow`](Self::allow) with
-    /// [`PeerInfo::sid`] admits others.
+    /// Also accepts a server that runs as this user. By default, only servers of the channel's own user and of root are
+    /// accepted. The kernel says who listens, and this is checked before anything is sent.
+    ///
+    /// On Windows the owner of the server's pipe is checked. `SYSTEM` and the administrators count as root. To accept
+    /// other users, use [`allow`](Self::allow) with [`PeerInfo::sid`].
     pub fn allow_uid(self, uid: u32) -> Self {
         self.allow(move |peer| peer.uid == Some(uid))
     }
 
-    /// Also accepts a server whose effective group is this.
+    /// Also accepts a server with this effective group.
     pub fn allow_gid(self, gid: u32) -> Self {
         self.allow(move |peer| peer.gid == Some(gid))
     }
 
-    /// Also accepts servers of which `rule` says so.
+    /// Also accepts servers for which `rule` returns `true`.
     pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         self.options.policy.allow(rule);
         self

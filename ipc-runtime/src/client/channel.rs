@@ -1,6 +1,6 @@
 //! [`Channel`]: the client's handle to a server.
 //!
-//! What is behind it is in [`shared`](super::shared), what is called over it in [`invoke`](super::invoke).
+//! Its state is in [`shared`](super::shared). Calls are in [`invoke`](super::invoke).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,11 @@ use crate::server::ServerBuilder;
 
 /// A client's handle to one server. Cheap to clone: all clones share one connection.
 ///
-/// It connects when the first call needs it, carries any number of calls at once, and connects again by itself
-/// when the server went away and came back. While no server can be reached, calls fail after one attempt.
-/// While the server is full, they ask again within their timeout. A call can choose otherwise with
-/// [`with_wait_for_ready`](crate::Request::with_wait_for_ready).
+/// It connects when the first call needs it, carries any number of calls at once, and connects again by itself after a
+/// server was restarted. If no server can be reached, a call fails after one attempt. If the server is full, the call
+/// tries again within its timeout. [`with_wait_for_ready`](crate::Request::with_wait_for_ready) changes this for a call.
 ///
-/// Calls run on the tokio runtime that they are made on.
+/// Calls run on the tokio runtime on which they are made.
 #[derive(Clone)]
 pub struct Channel {
     shared: Arc<Shared>,
@@ -37,49 +36,49 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`IpcError::Io`] of kind `InvalidInput` for a setting out of its bounds.
+    /// [`IpcError::Io`] of kind `InvalidInput` if a setting is out of its bounds.
     pub fn new(config: &IpcConfig) -> Result<Self, IpcError> {
         Self::builder(config).build()
     }
 
-    /// A channel that is connected when this returns. A server that is full is asked again for `read_timeout_ms`.
+    /// Makes a channel and connects it. If the server is full, it tries again for `read_timeout_ms`.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and why the server could not be reached, or how it refused.
+    /// Like [`new`](Self::new). Also if the server could not be reached, or refused.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing stays behind.
+    /// If the future is dropped before it is ready, nothing is left behind.
     pub async fn connect(config: &IpcConfig) -> Result<Self, IpcError> {
         Self::builder(config).connect().await
     }
 
-    /// A channel that is connected when this returns, to a server that may only start meanwhile: it is tried until
-    /// `timeout` is over, with the backoff of [`ChannelState::BackingOff`] in between.
+    /// Makes a channel and connects it to a server that may still have to start. It tries until `timeout` has passed,
+    /// with the backoff of [`ChannelState::BackingOff`] between attempts.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), how the server refused for good, and why it could not be reached in time.
+    /// Like [`new`](Self::new). Also if the server refused permanently, or could not be reached in time.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing stays behind.
+    /// If the future is dropped before it is ready, nothing is left behind.
     pub async fn connect_or_wait(config: &IpcConfig, timeout: Duration) -> Result<Self, IpcError> {
         let channel = Self::new(config)?;
         channel.wait_until_ready(timeout).await?;
         Ok(channel)
     }
 
-    /// Waits until the channel is connected, and connects it if need be.
+    /// Waits until the channel is connected, and connects it if necessary.
     ///
     /// # Errors
     ///
-    /// How the server refused for good, and why it could not be reached in time.
+    /// If the server refused permanently, or could not be reached in time.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing changes.
+    /// If the future is dropped before it is ready, nothing changes.
     pub async fn wait_until_ready(&self, timeout: Duration) -> Result<(), IpcError> {
         let deadline = after(tokio::time::Instant::now(), timeout);
         let mut wait = ReadyWait::new(ReadyPolicy::Wait);
@@ -89,26 +88,26 @@ impl Channel {
         }
     }
 
-    /// A channel with more settings than a configuration file has.
+    /// A builder for a channel, with the settings that a configuration file does not have.
     pub fn builder(config: &IpcConfig) -> ChannelBuilder {
         ChannelBuilder::new(config)
     }
 
-    /// A channel to a server that lives in this process, over memory instead of a socket: the same frames,
-    /// limits and deadlines. Made for tests; the server ends with the channel.
+    /// A channel to a server in this process. Memory takes the place of the socket; frames, limits and deadlines are the
+    /// same. Made for tests. The server ends with the channel.
     ///
-    /// Both sides run on [`IpcConfig::default`]; see [`in_memory_with`](Self::in_memory_with).
+    /// Both sides use [`IpcConfig::default`]; see [`in_memory_with`](Self::in_memory_with).
     #[must_use]
     pub fn in_memory(server: ServerBuilder) -> Self {
         let builder = Self::builder(&IpcConfig::default());
         Self::over(builder, |config| Target::Memory(server.into_core(config)))
     }
 
-    /// As [`in_memory`](Self::in_memory), with settings for each side.
+    /// Like [`in_memory`](Self::in_memory), with settings for each side.
     ///
     /// # Errors
     ///
-    /// As [`Server::bind`](crate::ServerBuilder::bind) and [`new`](Self::new), the endpoint aside.
+    /// Like [`Server::bind`](crate::ServerBuilder::bind) and [`new`](Self::new), except for errors of the endpoint.
     pub fn in_memory_with(
         server: ServerBuilder,
         server_config: &IpcConfig,
@@ -126,32 +125,31 @@ impl Channel {
         Self { shared: Arc::new(Shared::new(config, options, target)), layers }
     }
 
-    /// The same channel, on the same connection, with one more layer around each call, inside those it has.
+    /// The same channel on the same connection, with one more layer around each call, inside the existing layers.
     #[must_use]
     pub fn layered(&self, layer: impl ClientLayer) -> Self {
         Self { shared: Arc::clone(&self.shared), layers: self.layers.with(&Layers::one(layer)) }
     }
 
-    /// Who the server is, while a connection to it is open; [`connect`](Self::connect) makes one.
+    /// Who the server is; `None` while there is no connection. [`connect`](Self::connect) makes one.
     #[must_use]
     pub fn peer_info(&self) -> Option<PeerInfo> {
         self.shared.peer_info()
     }
 
-    /// Where the channel stands.
+    /// The channel's state.
     #[must_use]
     pub fn state(&self) -> ChannelState {
         self.shared.state()
     }
 
-    /// Where the channel stands, now and whenever that changes.
+    /// The channel's state, now and whenever it changes.
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.shared.state_changes()
     }
 
-    /// Makes no connection any more: calls that run come to their end, later ones fail. All clones of the channel are
-    /// closed with it.
+    /// Closes the channel and all its clones. Running calls go on to their end, later calls fail.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -172,16 +170,16 @@ impl std::fmt::Debug for Channel {
 }
 
 impl ChannelBuilder {
-    /// The channel, connected when this returns. Whether it waits for a server that does not serve it now,
-    /// [`wait_for_ready`](Self::wait_for_ready) says.
+    /// Builds the channel and connects it. [`wait_for_ready`](Self::wait_for_ready) says whether this waits for a server
+    /// that does not serve it now.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build), and why the server could not be reached, or how it refused.
+    /// Like [`build`](Self::build). Also if the server could not be reached, or refused.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing stays behind.
+    /// If the future is dropped before it is ready, nothing is left behind.
     pub async fn connect(self) -> Result<Channel, IpcError> {
         let policy = self.options.ready_policy();
         let channel = self.build()?;
@@ -189,11 +187,11 @@ impl ChannelBuilder {
         Ok(channel)
     }
 
-    /// The channel. It connects when the first call needs it.
+    /// Builds the channel. It connects when the first call needs it.
     ///
     /// # Errors
     ///
-    /// [`IpcError::Io`] of kind `InvalidInput` for a setting out of its bounds.
+    /// [`IpcError::Io`] of kind `InvalidInput` if a setting is out of its bounds.
     pub fn build(self) -> Result<Channel, IpcError> {
         self.config.validate()?;
         let endpoints: Vec<_> = std::iter::once(&self.config.endpoint_path)

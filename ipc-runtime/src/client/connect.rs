@@ -1,7 +1,7 @@
 //! Making a connection: one attempt, and how long to wait before the next.
 //!
-//! It knows the Hello and the protocol's backoff (wire protocol, section 9). Who waits for the connection, and
-//! whether anybody does, is the channel's affair.
+//! It knows the Hello and the protocol's backoff (wire protocol, section 9). The channel knows which calls wait for the
+//! connection.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -27,16 +27,16 @@ use crate::simulation_hooks::Connector;
 use crate::status::{Code, Status};
 use crate::transport::{self, ByteStream};
 
-/// What an in-memory stream holds in each direction.
+/// How many bytes an in-memory stream holds in each direction.
 const MEMORY_STREAM_BYTES: usize = 256 * 1024;
 
-/// How long a client waits before it asks a busy server again.
+/// How long a client waits before it tries a busy server again.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the server is.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    /// In the order of preference.
+    /// In order of preference.
     Endpoints(Vec<Arc<str>>),
     /// A server in this process, reached over memory.
     Memory(Arc<Core>),
@@ -66,7 +66,7 @@ impl Target {
     }
 }
 
-/// One place where the server may be.
+/// One endpoint at which the server may listen.
 #[derive(Clone, Copy)]
 enum Address<'a> {
     Endpoint(&'a str),
@@ -76,7 +76,7 @@ enum Address<'a> {
 }
 
 impl Address<'_> {
-    /// Connects; a server whose queue of waiting connections is full is asked again.
+    /// Connects. If the server's queue of waiting connections is full, it tries again.
     async fn connect(self) -> io::Result<ByteStream> {
         match self {
             Self::Endpoint(endpoint) => loop {
@@ -99,13 +99,13 @@ impl Address<'_> {
     }
 }
 
-/// Why an attempt failed, and what that means for the next.
+/// Why an attempt failed, and what this means for the next one.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) error: Arc<IpcError>,
     kind: io::ErrorKind,
     code: Code,
-    /// What calls do that wait for the connection.
+    /// What the calls that wait for the connection do.
     pub(crate) policy: RefusedPolicy,
     pub(crate) retry_after_ms: u32,
     remedy: &'static str,
@@ -133,7 +133,7 @@ impl Refused {
         Self { policy, ..Self::local(error) }
     }
 
-    /// The attempt panicked: in a rule of the application, or for want of a part of its runtime.
+    /// The attempt panicked, in a rule of the application or because a part of its runtime was not enabled.
     pub(super) fn panicked() -> Self {
         let words = "the attempt to connect panicked; the panic's message was printed when that happened";
         let error = IpcError::Io(io::Error::other(words));
@@ -141,13 +141,13 @@ impl Refused {
         Self { remedy, ..Self::local(error) }
     }
 
-    /// The runtime that ran the attempt is gone, more than once in a row.
+    /// The runtime that ran the attempt was dropped, more than once in a row.
     pub(super) fn vanished() -> Self {
         let error = IpcError::Io(io::Error::other("the tokio runtime is shutting down"));
         Self { remedy: "call from a runtime that stays", ..Self::local(error) }
     }
 
-    /// What listens there is not whom this client takes for its server.
+    /// The process that listens there runs as a user whom this client does not accept.
     fn of_stranger(peer: &PeerInfo) -> Self {
         let user = match (peer.uid, &peer.sid) {
             (Some(uid), _) => format!("user {uid}"),
@@ -180,9 +180,9 @@ impl Refused {
 
     /// The error of a call that needed this connection.
     pub(crate) fn to_error(&self, endpoint: &Arc<str>) -> IpcError {
-        // A server that broke the protocol has refused nothing: its connection is lost as any other.
+        // A server that broke the protocol has refused nothing. Its connection is lost like any other.
         if let (IpcError::Status(status), io::ErrorKind::ConnectionRefused) = (&*self.error, self.kind) {
-            // The server's own words, and its code; only what was being done is added.
+            // The server's own message and code. Only the phase is added.
             let words = format!("refused by {endpoint}: {}", status.message());
             return IpcError::Status(Status::new(status.code(), words).not_processed());
         }
@@ -209,11 +209,11 @@ const fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// Tries each place in turn until there is a connection. Where there is none, says why the first failed.
+/// Tries each endpoint in turn until there is a connection.
 ///
 /// # Errors
 ///
-/// Fatal only if every place refused for good.
+/// The error of the first endpoint. It is fatal only if every endpoint refused permanently.
 pub(super) async fn attempt(
     target: &Target,
     config: &IpcConfig,
@@ -250,7 +250,7 @@ async fn greet(
     options.policy.check(&stream.peer).map_err(|_| Refused::of_stranger(&stream.peer))?;
     let own = handshake::hello(config, options.initial_credit, &options.peer_version);
     let frame = handshake::encode_hello(own.clone()).map_err(Refused::local)?;
-    // A server that refuses closes at once: what it said may be there although this write fails.
+    // A server that refuses closes at once, so its `GoAway` may have arrived although this write fails.
     let written = greet::write_all(&mut stream.output, &frame, config.write_timeout().min(limit)).await;
     let mut reader = handshake::hello_reader();
     let hello = match greet::read_first(&mut stream.input, &mut reader, limit).await {
@@ -278,7 +278,7 @@ async fn greet(
     Ok(connection)
 }
 
-/// The server's first frame was wrong: it is told so, and the attempt has failed.
+/// Tells the server that its first frame was wrong. The attempt has failed.
 fn turn_away(stream: ByteStream, config: &IpcConfig, ending: Ending) -> Refused {
     let Ending { cause, go_away } = ending;
     if let Some(status) = go_away {
@@ -294,7 +294,7 @@ fn turn_away(stream: ByteStream, config: &IpcConfig, ending: Ending) -> Refused 
     refused
 }
 
-/// This side has said Hello: what it says now has the configured checksum.
+/// This side has already said Hello, so the `GoAway` has the configured checksum.
 const fn later_frames(config: &IpcConfig) -> Encoder {
     Encoder::new(config.crc32_variant, config.max_frame_bytes)
 }

@@ -1,7 +1,7 @@
 //! One connection to a server, and the calls that a client makes on it.
 //!
-//! It knows how a call is opened, read and given up. Whether a call is repeated is decided by its caller, and methods are
-//! strings here.
+//! It knows how a call is opened, read and given up. Its caller decides whether a call is repeated. Methods are strings
+//! here.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -24,7 +24,7 @@ use crate::protocol::roles::Arrival;
 use crate::protocol::table::CallKey;
 use crate::status::Status;
 
-/// A connection to a server, past the Hellos.
+/// A connection to a server, after the Hellos.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     pub(crate) link: Arc<Link>,
@@ -34,19 +34,19 @@ pub(crate) struct ClientConnection {
 /// Why a call could not be opened on a connection.
 #[derive(Debug)]
 pub(crate) enum Unopened {
-    /// The connection takes no calls any more; another one may.
+    /// The connection takes no more calls. Another connection may.
     Closed,
     /// The request can't be sent on any connection.
     Failed(IpcError),
 }
 
-/// What a request is sent with, whichever connection it goes to.
+/// The parts of a request that are the same on every connection.
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'static str,
     pub(crate) metadata: &'a Metadata,
     pub(crate) deadline: Option<Instant>,
-    /// The time, as far as it was read already.
+    /// The current time, if it was already read.
     pub(crate) now: Option<Instant>,
 }
 
@@ -61,13 +61,13 @@ impl ClientConnection {
         self.link.peek(|core| core.takes_calls())
     }
 
-    /// Nobody will open a call here any more: the connection ends when its last call has.
+    /// No more calls will be opened here. The connection ends with its last call.
     pub(crate) fn release(&self) {
         self.link.update(Instant::now().into_std(), Connection::release);
     }
 
-    /// Opens a call. It is sent as soon as the server admits it. `message` is the whole request; without it items follow.
-    /// `reader` is woken when something of the answer has arrived.
+    /// Opens a call. It is sent as soon as the server admits it. `message` is the whole request; if it is `None`, items
+    /// follow. `reader` is woken when a part of the answer has arrived.
     ///
     /// # Errors
     ///
@@ -119,12 +119,12 @@ pub(crate) struct ClientCall {
     pub(crate) connection: Arc<ClientConnection>,
     reader: CallReader,
     deadline: Option<Instant>,
-    /// Where another runtime drives the connection, the deadline is kept here.
+    /// Watches the deadline if another runtime drives the connection.
     timer: Timer,
     is_over: bool,
 }
 
-/// Who keeps a call's deadline.
+/// What watches a call's deadline.
 #[derive(Debug)]
 enum Timer {
     /// Not known yet.
@@ -144,7 +144,7 @@ impl ClientCall {
         self.reader.key()
     }
 
-    /// What the server sent next. Credit for what was taken is given back.
+    /// The next part of the answer. Credit for the items taken is given back.
     #[inline]
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         loop {
@@ -161,7 +161,7 @@ impl ClientCall {
         }
     }
 
-    /// Ready when the deadline has passed and nobody else keeps it.
+    /// Ready when the deadline has passed, if this call watches it itself.
     pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         loop {
@@ -186,12 +186,12 @@ impl Drop for ClientCall {
     }
 }
 
-/// Who uses a connection, and hears when it takes no calls any more.
+/// The user of a connection, which is told when the connection takes no more calls.
 pub(super) trait ConnectionOwner: Send + Sync {
     fn on_closed(&self, connection: &Arc<ClientConnection>);
 }
 
-/// What the connection's driver asks the channel.
+/// Answers the driver's questions on behalf of the channel.
 pub(super) struct ClientHost {
     connection: Arc<ClientConnection>,
     channel: Weak<dyn ConnectionOwner>,

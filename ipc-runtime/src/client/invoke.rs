@@ -1,7 +1,7 @@
 //! One call from beginning to end: its deadline, its connections, and what may be repeated.
 //!
-//! The four kinds of call in terms of [`ClientCall`]s. Whether a call is repeated is decided in
-//! [`retry`](crate::protocol::retry); here that is carried out. Messages are bytes here, so that all this is compiled once.
+//! It builds the four kinds of call on [`ClientCall`]. [`retry`](crate::protocol::retry) decides whether a call is
+//! repeated, and this module repeats it. Messages are bytes here, so this code is compiled once.
 
 mod kinds;
 mod outbound;
@@ -34,7 +34,7 @@ use crate::protocol::retry::{CallAttempts, ReadyPolicy, Verdict};
 use crate::request::{CallOptions, Response, Timeout};
 use crate::status::{Code, Status};
 
-/// What a call keeps across the connections it is tried on.
+/// The state of a call that is the same on every connection it is tried on.
 struct Invocation<'a> {
     shared: &'a Arc<Shared>,
     method: Method,
@@ -44,7 +44,7 @@ struct Invocation<'a> {
     attempts: CallAttempts,
     /// The call was opened on some connection, so its request may be on its way.
     is_open: bool,
-    /// When it began, until it was first tried.
+    /// When the call began. Only needed until its first attempt.
     began: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Whether everything sent so far can be sent again; if so, makes ready for that.
+    /// Prepares to send everything again. Returns `false` if that is not possible.
     fn rewind(&mut self) -> bool {
         match self {
             Self::Message(_) => true,
@@ -94,7 +94,7 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    /// Makes the call, more than once where that is safe, until `read` has what it waits for.
+    /// Makes the call, more than once if that is safe, until `read` has its result.
     async fn run<T>(
         &mut self,
         metadata: &Metadata,
@@ -107,7 +107,7 @@ impl<'a> Invocation<'a> {
             poll_fn(|cx| self.poll_open(cx, metadata, message, &mut opened)).await?;
             let mut call = match opened {
                 Some(call) => call,
-                // Boxed, as all that seldom happens, so that the usual call is small.
+                // Rare paths are boxed, so that the usual call is small.
                 None => Box::pin(self.open(metadata, message)).await?,
             };
             let answer = match sending {
@@ -127,8 +127,8 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    /// Opens the call at once, unless there is no connection. With a message, the first poll ends there: the call wakes its
-    /// task when there is something to read, so nothing is gained by looking at once.
+    /// Opens the call at once if there is a connection. With a message, the first poll ends after that: the call wakes its
+    /// task when there is something to read, so reading now would find nothing.
     fn poll_open(
         &mut self,
         cx: &mut Context<'_>,
@@ -196,7 +196,7 @@ impl<'a> Invocation<'a> {
         Head { method: self.method.path(), metadata, deadline: self.deadline, now: None }
     }
 
-    /// The error of a call whose deadline has passed while somebody else was at work on it.
+    /// The error of a call whose deadline has passed.
     fn late(&self) -> IpcError {
         if self.is_open || self.attempts.maybe_processed() {
             IpcError::Timeout
@@ -205,8 +205,8 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    /// Returns where the call is sent again, once it is time to. `is_held` says whether its whole request is still at
-    /// hand. What may be repeated is decided in [`retry`].
+    /// Returns `Ok` when it is time to send the call again. `is_held` says whether the whole request is still available.
+    /// [`retry`] decides what may be repeated.
     async fn after_failure(
         &mut self,
         unanswered: Unanswered,
@@ -257,8 +257,8 @@ impl<'a> Invocation<'a> {
         self.wait.again();
     }
 
-    /// An error that says about the last attempt that its request was not seen must not say so about the call, if an
-    /// earlier attempt may have been processed.
+    /// Corrects the error of the last attempt. It may say that the request was not seen, but that is not true of the call
+    /// if an earlier attempt may have been processed.
     fn with_history(&self, error: IpcError) -> IpcError {
         if !self.attempts.maybe_processed() || error.request_sent() {
             return error;
@@ -278,7 +278,7 @@ impl<'a> Invocation<'a> {
         failure.into_error(kind)
     }
 
-    /// An answer that the method is unknown says so if the server was built from another schema.
+    /// If the server does not know the method, adds to the error that the server was built from another schema.
     fn explain(&self, status: Status, connection: &ClientConnection) -> Status {
         match connection.peer.fingerprint(self.method.service()) {
             Some(theirs)
@@ -328,7 +328,7 @@ impl UnaryResponse {
     }
 }
 
-/// The answer of a call whose method streams no responses: exactly one message, however it is split.
+/// Reads the answer of a call whose method streams no responses. It is exactly one message, in an item or in the `Close`.
 async fn single_response(call: &mut ClientCall) -> Result<UnaryResponse, Unanswered> {
     let mut metadata = Metadata::new();
     let mut message = None;

@@ -1,4 +1,4 @@
-//! What a client has to know about a method to call it.
+//! What a client must know about a method to call it.
 
 use crate::peer::Schema;
 
@@ -11,7 +11,7 @@ impl Schema {
     }
 }
 
-/// What a client has to know of a method to call it.
+/// What a client must know about a method to call it.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     path: &'static str,
@@ -20,19 +20,19 @@ pub struct Method {
 }
 
 impl Method {
-    /// The method at `/package.Service/Method` of a service whose schema is not known.
+    /// The method at `/package.Service/Method` of a service with unknown schema.
     #[must_use]
     pub const fn new(path: &'static str) -> Self {
         Self { path, idempotency: Idempotency::Unknown, fingerprint: 0 }
     }
 
-    /// The same method, which changes nothing.
+    /// Marks the method as one that changes nothing.
     #[must_use]
     pub const fn no_side_effects(self) -> Self {
         Self { idempotency: Idempotency::NoSideEffects, ..self }
     }
 
-    /// The same method, whose effect is the same if it's called twice.
+    /// Marks the method as one that has the same effect if it is called twice.
     #[must_use]
     pub const fn idempotent(self) -> Self {
         Self { idempotency: Idempotency::Idempotent, ..self }
@@ -59,11 +59,11 @@ impl Method {
 /// (`google/protobuf/descriptor.proto`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Idempotency {
-    /// Nothing is said: a request that the server may have seen is not sent again.
+    /// Not specified: a request that the server may have seen is not sent again.
     #[default]
     Unknown,
     /// It changes nothing.
     NoSideEffects,
-    /// Twice has the effect of once.
+    /// Two calls have the same effect as one.
     Idempotent,
 }

@@ -1,4 +1,4 @@
-//! What can be set of a channel in code, as its parts see it.
+//! A channel's settings that are made in code, as its modules see them.
 
 use crate::endpoint::Policy;
 use crate::protocol::retry::ReadyPolicy;

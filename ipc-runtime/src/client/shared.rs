@@ -1,7 +1,7 @@
-//! The state behind a channel: which connection it has, who waits for one, when the next is tried.
+//! The state behind a channel: its connection, the calls that wait for one, and the time of the next attempt.
 //!
-//! It owns the current connection, makes one when it is needed, and waits out the backoff. What is called over it, and what
-//! is repeated, is in [`invoke`](super::invoke).
+//! It owns the current connection, makes one when it is needed, and waits for the backoff. Calls and their repetition are
+//! in [`invoke`](super::invoke).
 
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
@@ -40,16 +40,16 @@ pub(crate) struct Shared {
 struct State {
     phase: Phase,
     backoff: Backoff,
-    /// Attempts that have ended, and how the last did if it failed.
+    /// How many attempts have ended, and the refusal of the last one if it failed.
     attempts: u64,
     refused: Option<Arc<Refused>>,
-    /// Attempts whose runtime went away before they ended.
+    /// Attempts whose runtime was dropped before they ended.
     vanished: u64,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// No connection; none is made before the instant, if there is one.
+    /// There is no connection. If there is an instant, no attempt is made before it.
     Idle(Option<Instant>),
     Connecting,
     Ready(Arc<ClientConnection>, Instant),
@@ -73,7 +73,7 @@ enum Found {
     Ready(Arc<ClientConnection>),
     Refused(Arc<Refused>),
     Closed,
-    /// The asker makes the attempt.
+    /// The call that asked makes the attempt.
     Connect,
     WaitForChange,
     WaitUntil(Instant),
@@ -83,12 +83,12 @@ enum Found {
 #[derive(Debug)]
 pub(crate) struct ReadyWait {
     policy: ReadyPolicy,
-    /// The call was tried on a connection before: it waits out a backoff before its one attempt.
+    /// The call was already tried on a connection. It waits for the backoff before its one attempt.
     is_repeated: bool,
     attempts_seen: Option<u64>,
     /// Refusals since it began to wait.
     refusals: u32,
-    /// A call without a deadline asks a busy server no longer than this.
+    /// A call without a deadline stops trying a busy server at this time.
     busy_until: Option<Instant>,
 }
 
@@ -97,7 +97,7 @@ impl ReadyWait {
         Self { policy, is_repeated: false, attempts_seen: None, refusals: 0, busy_until: None }
     }
 
-    /// The call needs another connection than the one it had.
+    /// The call needs a new connection.
     pub(crate) const fn again(&mut self) {
         self.is_repeated = true;
         self.attempts_seen = None;
@@ -139,7 +139,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Why there is none, as far as `wait` does not wait for a better time.
+    /// Why there is no connection, unless `wait` says that the call waits.
     pub(crate) async fn ready(
         self: &Arc<Self>,
         wait: &mut ReadyWait,
@@ -200,7 +200,7 @@ impl Shared {
             let new = u32::try_from(state.attempts - seen).unwrap_or(u32::MAX);
             wait.refusals = wait.refusals.saturating_add(new);
             wait.attempts_seen = Some(state.attempts);
-            // A backoff that others have caused fails a call that would not wait for it.
+            // A call that would not wait also fails if other calls caused the backoff.
             let is_backing_off = matches!(&state.phase, Phase::Idle(Some(until)) if *until > now);
             let refusals =
                 if is_backing_off && !wait.is_repeated { wait.refusals.max(1) } else { wait.refusals };
@@ -253,7 +253,7 @@ impl Shared {
         }
     }
 
-    /// The runtime of an attempt went away before it ended. Others may have a runtime that stays.
+    /// The runtime of an attempt was dropped before the attempt ended. Other calls may have a runtime that stays.
     fn vanished(&self) {
         let mut state = lock(&self.state);
         if !matches!(state.phase, Phase::Connecting) {
@@ -263,7 +263,7 @@ impl Shared {
         self.set(&mut state, Phase::Idle(None));
     }
 
-    /// Moves on from a connection. After a graceful farewell the next is made at once.
+    /// Gives up a connection. After a graceful farewell, the next one may be made at once.
     fn lose(&self, state: &mut State, connection: &Arc<ClientConnection>) {
         let since = match &state.phase {
             Phase::Ready(current, since) if Arc::ptr_eq(current, connection) => *since,
@@ -284,7 +284,7 @@ impl Shared {
         self.set(state, phase);
     }
 
-    /// Changes the phase and tells everybody who waits for that.
+    /// Changes the phase and notifies everything that waits for a change.
     fn set(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
         self.changed.send_replace(state.phase.public());
@@ -300,7 +300,7 @@ impl Shared {
         StateChanges { receiver, reported }
     }
 
-    /// Calls that are open on the connection by the server's count, and how many more it admits.
+    /// How many calls the server counts as open on the connection, and how many more it admits.
     pub(crate) fn places(&self) -> Option<(u32, u32)> {
         self.current().map(|connection| connection.places())
     }
@@ -398,18 +398,18 @@ impl Shared {
     }
 }
 
-/// A call makes so many attempts on a runtime that drops them at once.
+/// How many attempts a call makes on a runtime that drops them at once.
 const MAX_VANISHED: u32 = 2;
 
 const WAITING_FOR: &str = "the deadline passed waiting for";
 
-/// An instant that far ahead, a year at most.
+/// The instant `duration` later, at most a year.
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
     Instant::from_std(later(instant.into_std(), duration))
 }
 
-/// One attempt to connect, in a task of its own: the calls that wait for it may be dropped meanwhile. However it ends, even
-/// unpolled, the channel hears of it.
+/// One attempt to connect. It has its own task, because the calls that wait for it may be dropped. The channel is told when
+/// the attempt ends, even if it was never polled.
 struct Attempt {
     shared: Arc<Shared>,
     is_over: bool,

@@ -1,6 +1,6 @@
 //! Whom the file system lets in where a server listens.
 
-/// Whom the file system lets in, where it has a say. Who may really call is judged by the peer's credentials.
+/// Which users the file system admits, on systems where it decides. The peer's credentials are always checked as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// The own user.
@@ -10,7 +10,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    /// The socket's mode: connecting takes the right to write.
+    /// The socket's mode. Connecting needs the right to write.
     pub(crate) const fn socket_mode(self) -> u16 {
         match self {
             Self::Private => 0o600,
@@ -18,7 +18,7 @@ impl Access {
         }
     }
 
-    /// The mode of a directory that is made: others may pass through, not look.
+    /// The mode of a directory that is created. Others may enter it but not list it.
     #[cfg_attr(windows, expect(dead_code, reason = "pipes have no directory"))]
     pub(crate) const fn directory_mode(self) -> u16 {
         match self {

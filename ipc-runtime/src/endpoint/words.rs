@@ -1,15 +1,15 @@
 //! What people are told about endpoints in the platform's own words.
 
-/// What people are told in the platform's own words.
+/// Texts for errors in the platform's own terms.
 pub(crate) struct Words {
-    /// What an endpoint's name is.
+    /// What the platform calls an endpoint's name.
     pub(super) name: &'static str,
-    /// Remedy where nothing has the endpoint's name.
+    /// Remedy if nothing has the endpoint's name.
     pub(crate) missing: &'static str,
-    /// Remedy where something has it that nobody listens on.
+    /// Remedy if the name exists but no server listens on it.
     pub(crate) abandoned: &'static str,
-    /// Remedy where this user is not let in.
+    /// Remedy if this user is not admitted.
     pub(crate) denied: &'static str,
-    /// Remedy where the server runs as another user.
+    /// Remedy if the server runs as another user.
     pub(crate) stranger: &'static str,
 }

@@ -1,7 +1,7 @@
-//! The items of one stream on their way out: many small ones are encoded together before the connection takes them.
+//! Collects the items of one outgoing stream. Many small items are encoded together before the connection takes them.
 //!
-//! It knows the call's credit and its frames. Where the items come from is its owner's affair. Whoever waits for something
-//! else sends what is in here first.
+//! It knows the call's credit and its frames. Its owner knows where the items come from. Before the owner waits for
+//! anything else, it must send the batch.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,16 +17,16 @@ use crate::protocol::encode::Encode;
 use crate::protocol::queue::{INLINE_BYTES, Payload};
 use crate::protocol::table::CallKey;
 
-/// A batch of this many bytes is full. Larger items leave by themselves.
+/// A batch of this many bytes is full. A larger item is sent alone.
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// Items that were encoded and not handed to the connection yet.
+/// Items that are encoded but not yet handed to the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     frames: BytesMut,
-    /// What they cost.
+    /// The credit that they cost.
     cost: u64,
-    /// What may be sent beyond them, as far as is known.
+    /// The credit left after them, as last known.
     credit: i64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Outgoing<'a> {
 /// Why no more items are sent.
 #[derive(Debug)]
 pub(crate) enum Stopped {
-    /// The peer, or the connection, takes no more.
+    /// The peer or the connection takes no more items.
     Over,
     /// This item can't be sent.
     Item(IpcError),
@@ -57,15 +57,15 @@ impl Batch {
         self.frames.len() >= BATCH_BYTES
     }
 
-    /// Adds an item, once the call has credit.
+    /// Adds an item when the call has credit.
     ///
     /// # Errors
     ///
-    /// [`Stopped`]; items before this one may still be sent.
+    /// [`Stopped`]. Items before this one may still be sent.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the item is not sent, and nothing else is lost.
+    /// If the future is dropped before it is ready, the item is not sent. Nothing else is lost.
     pub(crate) async fn put(&mut self, call: Outgoing<'_>, item: &dyn Encode) -> Result<(), Stopped> {
         if self.try_put(call, item)? {
             return Ok(());
@@ -77,7 +77,7 @@ impl Batch {
         if self.try_put(call, item)? { Ok(()) } else { self.put_alone(call, item) }
     }
 
-    /// As [`put`](Self::put), for most items; `false` where something must be waited for.
+    /// Like [`put`](Self::put), without waiting. Returns `false` if the item must wait. Most items need not.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Batch {
         Ok(true)
     }
 
-    /// Hands the connection what is in here.
+    /// Hands the batch to the connection.
     ///
     /// # Errors
     ///
@@ -142,11 +142,11 @@ fn hand_in(call: Outgoing<'_>, frames: Payload<'_>, cost: u64) -> bool {
     link.update(Instant::now().into_std(), |core, _| core.send(key, frames, cost))
 }
 
-/// Waits until a call has its id, without which no item can be encoded; `None` where it will have none.
+/// Waits until a call has its id. Items can't be encoded without it. `None` if the call will never have one.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is ready, nothing changes.
+/// If the future is dropped before it is ready, nothing changes.
 pub(crate) async fn id_of(link: &Link, key: CallKey) -> Option<u64> {
     let mut wait = pin!(poll_fn(|cx| { link.peek(|core| core.poll_id(key, cx.waker())) }));
     wait.as_mut().await

@@ -1,6 +1,6 @@
-//! The one task of a connection: reads, decodes, keeps time, and goes on with writes that the transport held up.
+//! The one task of a connection. It reads, decodes, watches timeouts, and continues writes that blocked.
 //!
-//! It never awaits an application: what arrives is handed to the core, and new calls to the [`Host`]. It knows no rule of
+//! It never awaits an application. It hands what arrives to the core, and new calls to the [`Host`]. It knows no rule of
 //! the protocol.
 
 #[cfg(all(test, not(feature = "interleavings")))]
@@ -25,28 +25,28 @@ use crate::protocol::frame::{FrameCodec, FrameReader, HEADER_LEN};
 use crate::protocol::roles::Arrival;
 use crate::transport::BoxedRead;
 
-/// Frames of one read are handed to the core so many at a time, so that the lock is never held for long.
+/// At most this many frames are handed to the core at a time, so that the lock is not held for long.
 const MAX_INBOUND: usize = 64;
 
-/// Small items of one call share a piece of memory up to about this size.
+/// Small items of one call share a buffer of up to about this size.
 const ITEMS_TOGETHER: usize = 8 * 1024;
 
-/// What a driver asks of the client or the server behind it. Nothing here may block.
+/// The client or the server behind a driver. No method may block.
 pub(crate) trait Host: Send + Unpin + 'static {
-    /// Where the calls of a method go.
+    /// The target of a method's calls.
     fn resolve(&mut self, method: &[u8]) -> Target;
 
-    /// Calls that have arrived; takes all of them.
+    /// Takes all calls that have arrived.
     fn on_arrivals(&mut self, arrivals: &mut Vec<Arrival>);
 
-    /// The connection takes no calls any more, or is over. May be called more than once.
+    /// The connection takes no more calls, or is over. May be called more than once.
     fn on_closed(&mut self);
 
-    /// Everything is written, and the stream is about to be ended. Returns whether the peer may be given time to read it.
+    /// Everything is written, and the stream is about to be ended. Returns whether the peer gets time to read it.
     fn on_written(&mut self) -> bool;
 }
 
-/// Drives one connection to its end. Dropped earlier, the connection is over for everybody at once.
+/// Drives one connection to its end. If this is dropped earlier, the connection ends at once for all calls.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
 pub(crate) struct Driver<H: Host> {
     host: H,
@@ -55,9 +55,9 @@ pub(crate) struct Driver<H: Host> {
     input: Option<BoxedRead>,
     reader: FrameReader,
     inbound: Vec<Inbound>,
-    /// Where items are, for the moment that they are taken.
+    /// The positions of items in the reader's buffer, while they are taken.
     items: Vec<(usize, usize)>,
-    /// The last frame was an item, so that the next is likely to be another.
+    /// The last frame was an item, so the next is probably another.
     is_amid_items: bool,
     arrivals: Vec<Arrival>,
     wakeups: Vec<Waker>,
@@ -65,20 +65,20 @@ pub(crate) struct Driver<H: Host> {
     now: std::time::Instant,
     view: View,
     sleep: Pin<Box<Sleep>>,
-    /// The sleep will wake this task.
+    /// The timer will wake this task.
     is_armed: bool,
     /// Something was read since frames were last taken.
     has_new_input: bool,
-    /// The host was told that no calls are taken any more.
+    /// The host was told that no more calls are taken.
     has_told: bool,
     has_told_written: bool,
-    /// Something is due, and the sockets were looked at since.
+    /// A timeout is due, and the socket was checked since then.
     has_looked_again: bool,
     is_shut_down: bool,
 }
 
 impl<H: Host> Driver<H> {
-    /// `reader` holds what was read after the Hello.
+    /// `reader` holds the bytes that were read after the Hello.
     pub(crate) fn new(host: H, link: Arc<Link>, input: BoxedRead, mut reader: FrameReader) -> Self {
         let terms = link.terms();
         reader.switch(FrameCodec::new(terms.variant, terms.max_frame_bytes));
@@ -157,7 +157,7 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Registers this task, and goes on with a write that was held up.
+    /// Registers this task, and continues a write that blocked.
     fn begin_turn(&mut self, cx: &mut Context<'_>) {
         let mut state = self.link.lock();
         if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -173,12 +173,12 @@ impl<H: Host> Driver<H> {
         self.view = state.view();
     }
 
-    /// Sees what has become of the connection.
+    /// Updates the view of the connection.
     fn look(&mut self) {
         self.view = self.link.lock().view();
     }
 
-    /// The host hears once that no more calls are taken.
+    /// Tells the host once that no more calls are taken.
     fn tell_host(&mut self) {
         if self.view.is_usable || self.has_told {
             return;
@@ -187,7 +187,7 @@ impl<H: Host> Driver<H> {
         self.host.on_closed();
     }
 
-    /// Tells the peer that nothing more comes, where the platform can.
+    /// Tells the peer that nothing more is sent, on platforms that can do this.
     fn shut_down(&mut self, cx: &mut Context<'_>) {
         if self.is_shut_down {
             return;
@@ -211,7 +211,8 @@ impl<H: Host> Driver<H> {
         }
     }
 
-    /// Takes every whole frame that has arrived, unless too many replies wait. Returns about how many calls they were for.
+    /// Takes every complete frame that has arrived, unless too many replies wait. Returns the approximate number of calls
+    /// to which the frames belong.
     fn take_frames(&mut self, now: std::time::Instant) -> usize {
         let mut calls = 0;
         while self.view.wants_input && self.view.phase == Phase::Open {
@@ -253,8 +254,8 @@ impl<H: Host> Driver<H> {
         None
     }
 
-    /// Takes small items of one call that follow each other, in one piece of memory. What is around the messages in it is
-    /// less than what the protocol charges for them.
+    /// Takes consecutive small items of one call, in one shared buffer. The buffer's overhead per message is less than what
+    /// the protocol charges for it.
     fn take_items(&mut self) {
         let mut id = 0;
         let mut end = 0;
@@ -308,7 +309,7 @@ impl<H: Host> Driver<H> {
         calls
     }
 
-    /// Reads once; `Ready` with the time when something happened.
+    /// Reads once. `Ready` with the current time if something happened.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::time::Instant> {
         let Some(input) = &mut self.input else { return Poll::Pending };
         let is_open = self.view.phase == Phase::Open;
@@ -344,7 +345,7 @@ impl<H: Host> Driver<H> {
         Poll::Ready(now)
     }
 
-    /// Waits until something is due. What was answered while frames were taken leaves before the task sleeps.
+    /// Waits until a timeout is due. Replies to the frames that were taken are written before the task sleeps.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Whoever has made something due earlier since the last look has woken this task, as it knows when the sleep ends.
         if !self.view.has_output && self.view.due.is_some_and(|due| self.is_set_for(due)) {
@@ -372,8 +373,8 @@ impl<H: Host> Driver<H> {
         polled
     }
 
-    /// Whether the sleep will wake this task by then. One that ends too early is let be: that costs less than to set it
-    /// anew at every turn.
+    /// Whether the timer will wake this task at `due` or earlier. A timer that ends too early is not changed, because
+    /// setting it again at every turn costs more.
     fn is_set_for(&self, due: std::time::Instant) -> bool {
         self.is_armed && due >= self.sleep.deadline().into_std() && !self.sleep.is_elapsed()
     }
@@ -386,14 +387,14 @@ impl<H: Host> Drop for Driver<H> {
     }
 }
 
-/// How many frames of woken tasks leave together, with so many at work on calls. Few calls: all of them, for one write is
-/// cheaper than two. Of many, a part goes ahead, so that the peer works on it while the rest is made. How large a part,
-/// was measured.
+/// How many frames of woken tasks are written together, if `busy` calls are being worked on. With few calls, all frames
+/// wait for one write, because one write is cheaper than two. With many calls, a part is written first, so that the peer
+/// can work on it at the same time. The best size of this part was measured.
 fn together(busy: usize) -> usize {
     if busy <= 6 { busy } else { (busy / 5).clamp(3, 10) }
 }
 
-/// Reads what nobody wants any more.
+/// Reads and discards input.
 fn poll_discard(input: &mut BoxedRead, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut discarded = [0; 4096];
     let mut space = ReadBuf::new(&mut discarded);

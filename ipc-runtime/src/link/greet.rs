@@ -1,6 +1,6 @@
-//! The Hellos on a stream: reading the first frame, writing the own one, and refusing.
+//! The Hellos on a stream: reads the peer's first frame, writes this side's Hello, and refuses.
 //!
-//! What a Hello means is for [`handshake`]; who counts connections is not known here.
+//! [`handshake`] knows what a Hello means. This module does not know the limits of connections.
 
 use std::io;
 use std::pin::pin;
@@ -20,11 +20,11 @@ use crate::protocol::timers::{LINGER, later};
 use crate::status::Status;
 use crate::transport::{BoxedRead, BoxedWrite, ByteStream};
 
-/// Writes bytes whole.
+/// Writes all bytes.
 ///
 /// # Errors
 ///
-/// What the stream says, and a timeout after `write_timeout`.
+/// An error of the stream, or a timeout after `write_timeout`.
 pub(crate) async fn write_all(
     output: &mut BoxedWrite,
     bytes: &[u8],
@@ -34,11 +34,11 @@ pub(crate) async fn write_all(
     Ok(())
 }
 
-/// Reads the peer's first frame. What came after it stays in `reader`.
+/// Reads the peer's first frame. Bytes after it stay in `reader`.
 ///
 /// # Errors
 ///
-/// Why the connection ends, and what the peer is told about it.
+/// Why the connection ends, and the `GoAway` for the peer.
 pub(crate) async fn read_first(
     input: &mut BoxedRead,
     reader: &mut FrameReader,
@@ -73,7 +73,7 @@ pub(crate) async fn read_first(
     }
 }
 
-/// Says `GoAway` in place of a Hello, or right after it, and waits for the peer to read it, 1 s at most.
+/// Says `GoAway` in place of a Hello or right after it. Then waits at most 1 s for the peer to read it.
 pub(crate) async fn refuse(stream: ByteStream, encoder: &Encoder, status: &Status, retry_after: Duration) {
     let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
     let mut frame = BytesMut::new();

@@ -1,7 +1,7 @@
-//! Threads that use one connection, in many orders of their steps: senders, the driver, and the other end of the socket.
+//! Tests threads that use one connection, with many thread schedules: senders, the driver, and the other end of the socket.
 //!
-//! The lock, the protocol core and the driver are the real ones. The socket is a [`Socket`], and tasks run on threads of
-//! shuttle's. Whenever every thread is idle, [`Model::settle`] checks what must be true then.
+//! The lock, the protocol core and the driver are the real ones. The socket is a [`Socket`], and tasks run on shuttle's
+//! threads. Whenever every thread is idle, [`Model::settle`] checks what must then be true.
 
 mod socket;
 
@@ -51,7 +51,7 @@ struct Model {
     calls: Arc<Calls>,
 }
 
-/// Calls that have arrived and were not taken.
+/// Calls that have arrived and are not yet taken.
 #[derive(Default)]
 struct Calls {
     arrived: Mutex<VecDeque<(CallKey, u64)>>,
@@ -105,7 +105,7 @@ impl Model {
         Self { world, link, socket, driver, calls }
     }
 
-    /// A thread of the application. To wake it takes the lock, so nobody may wake it who has the lock.
+    /// A thread of the application. Its waker takes the lock, so a thread that holds the lock must not wake it.
     fn sender(&self, work: impl FnOnce(&Arc<Task>, Arc<Link>) + Send + 'static) -> Spawned {
         let link = Arc::clone(&self.link);
         let locked = Arc::downgrade(&link);
@@ -123,7 +123,7 @@ impl Model {
         self.world.spawn(move |_| work(&socket));
     }
 
-    /// Waits until every thread is idle, and checks that none of them is needed.
+    /// Waits until every thread is idle, and checks that none of them has work left.
     fn settle(&self) {
         self.world.settle();
         let state = self.link.lock();
@@ -151,7 +151,7 @@ impl Model {
         assert!(!wants_input || !self.socket.has_unread(), "something arrived, and nobody reads it");
     }
 
-    /// The other end reads what is written, `step` bytes whenever everybody is idle.
+    /// The other end reads `step` bytes whenever every thread is idle, until no write is blocked.
     fn drain(&self, step: usize) {
         self.settle();
         while self.link.peek(|core| core.is_blocked()) {

@@ -1,4 +1,4 @@
-//! What a call's reader takes out: headers, items, the end. The same for both roles of a call.
+//! Reads the headers, items and end of a call. It is the same for both roles of a call.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -18,16 +18,16 @@ use crate::protocol::table::CallKey;
 pub(crate) struct CallReader {
     link: Arc<Link>,
     key: CallKey,
-    /// Items that were taken out together.
+    /// Items that were taken out of the connection together.
     items: VecDeque<Waiting>,
-    /// What they cost, as far as the application has them and the sender was not told.
+    /// The cost of items that the application has taken and that are not yet granted to the sender again.
     taken: u64,
-    /// What follows them, where that is known already.
+    /// The end that follows them, if it is already known.
     end: Option<End>,
     has_read: bool,
 }
 
-/// What the reader of a call finds.
+/// The next part of a call.
 #[derive(Debug)]
 pub(crate) enum Received {
     Headers(Metadata),
@@ -44,14 +44,14 @@ impl CallReader {
         self.key
     }
 
-    /// Whether the call has ended, though not everything may have been read.
+    /// Whether the end of the call is known. Items before it may still be unread.
     pub(crate) const fn has_end(&self) -> bool {
         self.end.is_some()
     }
 
-    /// What comes next: headers, then items, then the end. Credit for items goes back as they are taken.
+    /// The next part: headers, then items, then the end. Credit for items is given back as they are taken.
     ///
-    /// It takes part in tokio's budget, so a loop over it lets others run.
+    /// It uses tokio's task budget, so a loop over it lets other tasks run.
     #[inline]
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         // The first item is free: most calls have but one.
@@ -64,7 +64,7 @@ impl CallReader {
         }
     }
 
-    /// Takes out what the connection has for the call.
+    /// Takes the call's next parts out of the connection.
     fn poll_core(&mut self, cx: &Context<'_>) -> Poll<Received> {
         if let Some(end) = &self.end {
             return Poll::Ready(Received::End(end.clone()));

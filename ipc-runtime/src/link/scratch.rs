@@ -1,6 +1,6 @@
-//! Where messages are encoded before the connection's lock is taken.
+//! Buffers for encoding messages before the connection's lock is taken.
 //!
-//! Users' code runs here: it may be slow, panic, or make calls of its own. Small messages are encoded into a buffer of the
+//! Users' code runs here. It may be slow, panic, or make calls itself. Small messages are encoded into a buffer of the
 //! thread and then copied, so a call allocates nothing for them.
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use crate::error::IpcError;
 use crate::protocol::queue::{INLINE_BYTES, Payload};
 use crate::protocol::spare::Spare;
 
-/// What envelope and header may add to a message without metadata.
+/// How many bytes envelope and header may add to a message without metadata.
 const ENVELOPE_BYTES: usize = 256;
 
 thread_local! {
@@ -19,11 +19,11 @@ thread_local! {
     static LARGE: Cell<Spare> = Cell::default();
 }
 
-/// Has `write` encode about `length` bytes, and hands them to `then`.
+/// Lets `write` encode about `length` bytes, and passes them to `then`.
 ///
 /// # Errors
 ///
-/// Those of `write`; then nothing was handed on.
+/// Those of `write`. `then` is not called in this case.
 pub(crate) fn encode<R>(
     length: usize,
     write: impl FnOnce(&mut BytesMut) -> Result<(), IpcError>,

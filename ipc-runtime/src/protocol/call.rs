@@ -1,8 +1,8 @@
-//! One call: the messages that wait for the application, the frames that wait to be written, credit both ways, and how
-//! the call ended.
+//! One call: the messages that wait for the application, the frames that wait to be written, credit in both directions,
+//! and the end.
 //!
-//! It is the same for both roles. What a role may do is in `caller` and `callee`. It knows no bytes of frames and no
-//! methods.
+//! It is the same for both roles. The rules for one role are in `caller` and `callee`. It does not know the bytes of
+//! frames, or methods.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::error::IpcError;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// What an item costs beyond its message (wire protocol, section 6).
+/// The credit that an item costs in addition to its message bytes (wire protocol, section 6).
 const ITEM_OVERHEAD: u64 = 32;
 
-/// What an item of `length` message bytes costs.
+/// The credit that an item of `length` message bytes costs.
 pub(crate) const fn cost(length: usize) -> u64 {
     length as u64 + ITEM_OVERHEAD
 }
 
-/// How the other side's part of a call came to its end.
+/// How the other side's part of a call ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     /// The caller sends no more items.
@@ -34,7 +34,7 @@ pub(crate) enum End {
     Closed(Option<Box<CloseDetails>>),
     /// The connection ended first.
     Lost(Lost),
-    /// This side gave the call up, for this reason.
+    /// This side gave up the call, for this reason.
     Cancelled(Box<Status>),
     /// The deadline passed first.
     Expired {
@@ -59,7 +59,7 @@ impl End {
     }
 }
 
-/// What became of a call whose connection ended.
+/// The state of a call whose connection ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Lost {
     pub(crate) cause: Arc<IpcError>,
@@ -80,9 +80,9 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 pub(crate) enum Next {
     Headers(Metadata),
-    /// The only item; and the end, where nothing comes between.
+    /// The only item. Also the end, if it follows directly.
     Item(Waiting, Option<End>),
-    /// Some items, in the queue that the reader gave; and the end, where nothing comes between.
+    /// Several items, in the reader's queue. Also the end, if it follows directly.
     Items(Option<End>),
     End(End),
 }
@@ -94,12 +94,12 @@ pub(super) enum Side {
     Callee,
 }
 
-/// How far a call of this side's own has come on its way out.
+/// How much of a call that this side opened was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// It waits until the peer admits another call. It has no id.
+    /// The call waits until the peer admits another call. It has no id.
     Waiting,
-    /// It holds a place among the peer's calls, but no byte of its `Open` was handed to the transport.
+    /// The peer has a place for the call, but no byte of its `Open` was handed to the transport.
     Admitted,
     /// A byte of its `Open` was handed to the transport, so the peer may have seen the request.
     Handed,
@@ -114,38 +114,38 @@ pub(super) struct Call {
     pub(super) side: Side,
     pub(super) sent: Sent,
     pub(super) deadline: Option<Instant>,
-    /// The bytes of its `Open`'s message.
+    /// The size of the message in its `Open`.
     pub(super) request_bytes: u64,
-    /// Credit that the peer has and was not told of.
+    /// Credit for the peer that is not sent yet.
     pub(super) credit_due: u64,
     /// The peer, or this side, counts it among the open calls.
     pub(super) holds_place: bool,
-    /// Frames have followed its `Open`.
+    /// Frames were sent after its `Open`.
     pub(super) has_sent_frames: bool,
-    /// The peer has said something about the call: it can't be repeated unseen.
+    /// The peer has sent a frame about the call, so it has seen the call.
     pub(super) answered: bool,
     /// Headers or an item of the answer have arrived.
     pub(super) begun: bool,
-    /// Nobody takes items any more: what arrives is dropped.
+    /// No reader takes items any more. Arriving items are dropped.
     pub(super) abandoned: bool,
     /// The handler was called, so the request counts as processed.
     pub(super) started: bool,
-    /// Its `Close` waits to be written, or was.
+    /// Its `Close` waits to be written, or was written.
     pub(super) closing: bool,
     pub(super) end: Option<End>,
     headers: Option<Metadata>,
-    /// The oldest item, beside the others so that a call of one message allocates no queue.
+    /// The oldest item. It is not in `items`, so that a call with one message allocates no queue.
     first: Option<Waiting>,
     items: VecDeque<Waiting>,
-    /// What the peer may still send by this side's count.
+    /// The credit that the peer still has, as this side counts it.
     incoming: i64,
-    /// What this side may still send.
+    /// The credit that this side still has.
     pub(super) outgoing: i64,
     pub(super) queue: CallQueue,
     pub(super) wakers: CallWakers,
 }
 
-/// Whom a call wakes.
+/// The wakers of a call.
 #[derive(Debug, Default)]
 pub(super) struct CallWakers {
     /// Waits for headers, items, or the end.
@@ -185,7 +185,7 @@ impl CallWakers {
         self.take_into(wakeups);
     }
 
-    /// Puts all wakers there.
+    /// Moves all wakers to `wakers`.
     pub(super) fn take_into(&mut self, wakers: &mut Vec<Waker>) {
         wakers.extend(self.reader.take());
         wakers.extend(self.sender.take());
@@ -193,7 +193,7 @@ impl CallWakers {
     }
 }
 
-/// Returns the waker that was there, if it was another one.
+/// Returns the previous waker, if it was a different one.
 fn register(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     if slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
         return None;
@@ -234,12 +234,12 @@ impl Call {
         }
     }
 
-    /// Whether the peer wants nothing more from this side, or this side has given the call up.
+    /// Whether the peer needs nothing more from this side, or this side has given up the call.
     pub(super) const fn is_over(&self) -> bool {
         self.abandoned || self.closing || !matches!(&self.end, None | Some(End::HalfClosed))
     }
 
-    /// Notes an end, unless there was one. Only a `HalfClose` may be followed by another end.
+    /// Notes an end, unless there already was one. Only a `HalfClose` may be followed by another end.
     pub(super) fn put_end(&mut self, end: End, wakeups: &mut Vec<Waker>) {
         if matches!(&self.end, None | Some(End::HalfClosed)) {
             self.end = Some(end);
@@ -254,7 +254,7 @@ impl Call {
         }
     }
 
-    /// Items from the peer, in their order.
+    /// Adds items from the peer, in order.
     ///
     /// # Errors
     ///
@@ -285,7 +285,7 @@ impl Call {
         Ok(())
     }
 
-    /// The message that came with `Open` or with `Close`: it costs no credit.
+    /// Adds the message that came with `Open` or `Close`. It costs no credit.
     pub(super) fn put_free(&mut self, message: Bytes) {
         if !self.abandoned {
             self.push(Waiting { message, cost: 0 });
@@ -300,7 +300,7 @@ impl Call {
         }
     }
 
-    /// Permission to send more.
+    /// Adds credit for sending.
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Call {
         Ok(())
     }
 
-    /// What the reader finds: headers, then items, then the end. Several items go to `items`, which must be empty.
+    /// The reader's next part: headers, then items, then the end. Several items go to `items`, which must be empty.
     pub(super) fn take_next(&mut self, items: &mut VecDeque<Waiting>) -> Option<Next> {
         if self.end.as_ref().is_some_and(End::takes_back) {
             self.give_up_items();
@@ -337,7 +337,7 @@ impl Call {
         self.end.clone().map(Next::End)
     }
 
-    /// What to grant for `taken` bytes of credit that the application has taken out. 0: nothing now.
+    /// How much credit to grant after the application has taken items worth `taken`. 0: none now.
     pub(super) fn grant(&mut self, taken: u64) -> u64 {
         if self.end.is_some() || self.closing {
             return 0;
@@ -346,7 +346,7 @@ impl Call {
         taken
     }
 
-    /// Without a window, an application that waits is what allows the next item, once the call has an id to say so with.
+    /// With a window of 0, a waiting reader allows the next item. The call must have an id, to send the credit.
     pub(super) fn grant_one(&mut self) -> u64 {
         if !self.wakers.has_reader()
             || self.id == 0
@@ -361,7 +361,7 @@ impl Call {
         u64::try_from(grant).unwrap_or(u64::MAX)
     }
 
-    /// Drops what waits for the application.
+    /// Drops the items that wait for the application.
     pub(super) fn give_up_items(&mut self) {
         self.headers = None;
         self.first = None;
@@ -374,13 +374,13 @@ impl Call {
         self.first.iter().chain(&self.items).map(|item| item.message.len()).sum()
     }
 
-    /// Whether a reader would find something.
+    /// Whether a part is ready for the reader.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn has_next(&self) -> bool {
         self.headers.is_some() || self.first.is_some() || !self.items.is_empty() || self.end.is_some()
     }
 
-    /// Whether it has not ended for whoever works on it.
+    /// Whether the call has not ended for the application.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) const fn is_open_for_application(&self) -> bool {
         matches!(&self.end, None | Some(End::HalfClosed))
@@ -393,7 +393,7 @@ impl Call {
     }
 }
 
-/// Whether so much was taken that it is time to give credit back: at half a window.
+/// Whether it is time to give credit back: when half a window was taken.
 pub(crate) const fn is_grant_due(taken: u64, window: u64) -> bool {
     window > 0 && taken > 0 && taken >= window / 2
 }

@@ -1,4 +1,4 @@
-//! What a connection does for calls that the peer opens: admission by this side's limits, refusals, answers, and draining.
+//! The rules for calls that the peer opens: admission by this side's limits, refusals, answers, and draining.
 
 use std::time::{Duration, Instant};
 
@@ -18,19 +18,19 @@ use crate::status::Status;
 /// How a call ends on its callee's side.
 #[derive(Debug)]
 pub(crate) enum Finish<'a> {
-    /// The handler answered; this is the whole `Close`.
+    /// The handler answered. This is the whole `Close`.
     Answered(Payload<'a>),
-    /// The handler, or something around it, failed.
+    /// The handler, or code around it, failed.
     Failed(&'a Status),
 }
 
 impl Connection {
-    /// Calls that have arrived since this was last asked, in their order.
+    /// The calls that have arrived and are not yet taken, in order.
     pub(crate) const fn arrivals(&mut self) -> &mut Vec<Arrival> {
         &mut self.callee.arrivals
     }
 
-    /// How many calls of the peer run.
+    /// How many calls of the peer are running.
     pub(crate) const fn running(&self) -> u32 {
         self.callee.running
     }
@@ -136,7 +136,7 @@ impl Connection {
         self.callee.arrivals.push(Arrival { key, id, target, metadata, message, deadline });
     }
 
-    /// Refuses a call that was admitted and not begun, for a limit that this connection does not know.
+    /// Refuses a call that was admitted but not begun, because of a limit that this connection does not know.
     pub(crate) fn refuse(&mut self, now: Instant, key: CallKey, status: &Status) {
         let Some(call) = self.calls.get(key) else { return };
         let id = call.id;
@@ -157,11 +157,11 @@ impl Connection {
         }
     }
 
-    /// The handler is about to be called.
+    /// Notes that the handler is about to be called.
     ///
     /// # Errors
     ///
-    /// The call is over already.
+    /// The call is already over.
     pub(crate) fn begin(&mut self, now: Instant, key: CallKey) -> Result<(), End> {
         let Some(call) = self.calls.get_mut(key) else { return Err(End::Over) };
         if call.deadline.is_some_and(|deadline| deadline <= now) {
@@ -197,8 +197,8 @@ impl Connection {
         }
     }
 
-    /// The handler has really ended: the call is closed. A call that was cancelled or late meanwhile says so, whatever
-    /// the handler answered.
+    /// Closes the call after its handler has ended. If the call was cancelled or its deadline has passed, the `Close` says
+    /// this, whatever the handler answered.
     pub(crate) fn finish(&mut self, now: Instant, key: CallKey, finish: Finish<'_>) {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.closing) else { return };
         if call.deadline.is_some_and(|deadline| deadline <= now) {
@@ -232,7 +232,7 @@ impl Connection {
         self.close(key, Payload::Large(frame.freeze()));
     }
 
-    /// Sends a call's `Close` when its turn comes. It counts until then.
+    /// Sends a call's `Close` when its turn comes. The call is counted until then.
     fn close(&mut self, key: CallKey, frame: Payload<'_>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.closing = true;
@@ -252,7 +252,7 @@ impl Connection {
         }
     }
 
-    /// Takes a call off the books, before the first byte of its `Close` is written.
+    /// Stops counting a call, before the first byte of its `Close` is written.
     pub(super) fn forget_closed(&mut self, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         self.ids.remove(&call.id);
@@ -271,7 +271,7 @@ impl Connection {
         }
     }
 
-    /// Says `GoAway` and lets what runs come to its end.
+    /// Says `GoAway` and lets running calls end.
     pub(crate) fn drain(&mut self, now: Instant) {
         if self.phase != Phase::Open || std::mem::replace(&mut self.callee.is_draining, true) {
             return;
@@ -280,7 +280,7 @@ impl Connection {
         self.end_if_done(now);
     }
 
-    /// Ends the calls that still run, whatever their handlers do; returns how many there were.
+    /// Ends the calls that still run, whatever their handlers do. Returns how many there were.
     pub(crate) fn cut(&mut self, now: Instant) -> usize {
         let words = "the server is shutting down and the call took too long to end";
         let status = Status::unavailable(words);
@@ -301,7 +301,7 @@ impl Connection {
     }
 }
 
-/// What an `Open` says beyond its target and metadata.
+/// The parts of an `Open` except its target and metadata.
 struct Request {
     timeout_us: u64,
     end_of_stream: bool,

@@ -1,5 +1,5 @@
-//! What a connection does for calls that this side opens: admission by the peer's limits, ids, answers, giving up, and the
-//! peer's farewell.
+//! The rules for calls that this side opens: admission by the peer's limits, ids, answers, giving up, and the peer's
+//! farewell.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -28,17 +28,17 @@ pub(crate) struct Opening<'a> {
     pub(crate) rest: Payload<'a>,
     /// The checksum of a large rest.
     pub(crate) sum: Option<u32>,
-    /// The bytes of the message.
+    /// The size of the message.
     pub(crate) request_bytes: u64,
     pub(crate) deadline: Option<Instant>,
-    /// Who is woken when something of the answer has arrived.
+    /// Woken when a part of the answer has arrived.
     pub(crate) reader: Option<&'a Waker>,
 }
 
 /// Why a call could not be opened on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// The connection takes no calls any more; another one may.
+    /// The connection takes no more calls. Another connection may.
     Closed,
     /// The peer accepts no calls at all.
     NotAccepted,
@@ -50,22 +50,22 @@ impl Connection {
         !self.caller.is_closed && !self.caller.is_unused && self.phase == Phase::Open
     }
 
-    /// Calls that this side has open by the peer's count, and how many more the peer admits.
+    /// How many calls of this side the peer counts as open, and how many more it admits.
     pub(crate) const fn places(&self) -> (u32, u32) {
         (self.caller.open, self.terms.peer_limits.calls - self.caller.open)
     }
 
-    /// Whether a call was answered since this was last asked.
+    /// Whether a call was answered since the last call of this function.
     pub(crate) const fn take_was_answered(&mut self) -> bool {
         std::mem::replace(&mut self.caller.was_answered, false)
     }
 
-    /// Whether the peer has said farewell, and how long it asked to be left alone.
+    /// Whether the peer has said farewell, and after how many milliseconds this side may come back.
     pub(crate) const fn farewell(&self) -> (bool, u32) {
         (self.caller.has_farewell, self.caller.retry_after_ms)
     }
 
-    /// Opens a call. Its turn comes when the peer admits it. Until it is handed to the transport, the peer can't see it.
+    /// Opens a call. It is sent when the peer admits it. Until it is handed to the transport, the peer can't see it.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Connection {
         Ok(key)
     }
 
-    /// Whether the peer admits one more call with so many bytes.
+    /// Whether the peer admits one more call with `request_bytes`.
     pub(super) const fn has_place_for(&self, request_bytes: u64) -> bool {
         let limits = self.terms.peer_limits;
         let fits = self.caller.open == 0
@@ -115,7 +115,7 @@ impl Connection {
         self.caller.open < limits.calls && fits
     }
 
-    /// Gives places that became free to those who wait, in their order.
+    /// Gives free places to the waiting calls, oldest first.
     fn admit_waiting(&mut self) {
         self.forget_waiting();
         while let Some(at) = self.next_waiting() {
@@ -131,8 +131,8 @@ impl Connection {
         }
     }
 
-    /// Which of those who wait has its place now. Where the first one needs more bytes than the peer admits, a few small
-    /// requests may pass it.
+    /// The waiting call that gets the next place. If the oldest needs more bytes than the peer admits, a few small requests
+    /// may pass it.
     fn next_waiting(&mut self) -> Option<usize> {
         while let Some(first) = self.caller.waiting.front()
             && self.calls.get(*first).is_none_or(Call::is_over)
@@ -155,7 +155,7 @@ impl Connection {
         self.caller.waiting.iter().position(|key| self.calls.get(*key).is_some_and(may_pass))
     }
 
-    /// Keeps calls that are over from piling up among those who wait.
+    /// Removes calls that are over from the waiting ones, if there are too many.
     fn forget_waiting(&mut self) {
         const FEW: usize = 64;
         if self.caller.stale < FEW || self.caller.stale < self.caller.waiting.len() / 2 {
@@ -215,7 +215,7 @@ impl Connection {
         }
     }
 
-    /// The call's id, once it has one; `None` where it will never have one. Only with it can items be encoded.
+    /// The call's id, when it has one. `None` if it will never have one. Items can't be encoded without it.
     pub(crate) fn poll_id(&mut self, key: CallKey, waker: &Waker) -> Poll<Option<u64>> {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else {
             return Poll::Ready(None);
@@ -227,7 +227,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Whether the peer has said anything about the call, so that it can't be repeated unseen.
+    /// Whether the peer has sent a frame about the call, so it has seen the call.
     pub(crate) fn is_answered(&self, key: CallKey) -> bool {
         self.calls.get(key).is_some_and(|call| call.answered)
     }
@@ -239,7 +239,8 @@ impl Connection {
         }
     }
 
-    /// Nobody waits for the call any more. A call that can't have been seen is taken back; else the peer is told.
+    /// Notes that no reader waits for the call. If the peer can't have seen the call, it is taken back. Otherwise the peer
+    /// is told.
     pub(crate) fn abandon(&mut self, now: Instant, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let is_over = call.is_over();
@@ -256,7 +257,7 @@ impl Connection {
         self.end_if_done(now);
     }
 
-    /// Fails the call on this side, as its reader will see.
+    /// Fails the call on this side. Its reader gets `status`.
     pub(crate) fn fail(&mut self, now: Instant, key: CallKey, status: Status) {
         self.fail_call(key, status);
         self.end_if_done(now);
@@ -268,7 +269,7 @@ impl Connection {
         self.withdraw(key);
     }
 
-    /// A call that is over for this side: nothing of it is sent any more, and the peer is told if it can know of it.
+    /// Withdraws a call that is over for this side. Nothing more of it is sent. If the peer may know the call, it is told.
     pub(super) fn withdraw(&mut self, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         match call.sent {
@@ -349,7 +350,7 @@ impl Connection {
         }
     }
 
-    /// The callee has closed a call: the peer counts it no more.
+    /// Handles the callee's `Close`. The peer no longer counts the call.
     fn close_own(&mut self, now: Instant, key: CallKey, close: Close) {
         let Some(call) = self.calls.get_mut(key) else { return };
         self.ids.remove(&call.id);
@@ -376,7 +377,7 @@ impl Connection {
         self.end_if_done(now);
     }
 
-    /// The peer goes away, or says that it will.
+    /// Handles a `GoAway`: the peer goes away now or soon.
     pub(super) fn handle_farewell(&mut self, go_away: GoAway) -> Result<(), Box<Ending>> {
         let GoAway { last_call_id, status, retry_after_ms } = go_away;
         let status = status.unwrap_or_default().into_status();
@@ -398,7 +399,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Calls of whose `Open` no byte was handed to the transport will never be sent here: they are lost, unseen.
+    /// Ends the calls whose `Open` is completely unsent. They will never be sent here, so the peer can't see them.
     pub(super) fn lose_unsent(&mut self, cause: &Arc<IpcError>) {
         self.caller.waiting.clear();
         for key in self.calls.keys() {
@@ -426,19 +427,19 @@ impl Connection {
         }
     }
 
-    /// Nobody will open a call here any more: the connection ends when its last call has.
+    /// Notes that no more calls will be opened here. The connection ends with its last call.
     pub(crate) fn release(&mut self, now: Instant) {
         self.caller.is_unused = true;
         self.end_if_done(now);
     }
 
-    /// Whether nobody waits for a call of this side.
+    /// Whether no reader waits for a call of this side.
     pub(super) fn has_no_own_calls(&self) -> bool {
         self.calls.values().all(|call| call.side == Side::Callee || call.abandoned || call.end.is_some())
     }
 }
 
-/// What is left until `deadline`, in microseconds, rounded up; 0 where there is none. `None`: nothing is left.
+/// The time until `deadline` in microseconds, rounded up. 0 if there is no deadline. `None` if it has passed.
 fn remaining_us(deadline: Option<Instant>, now: Instant) -> Option<u64> {
     let Some(deadline) = deadline else { return Some(0) };
     let left = deadline.saturating_duration_since(now);

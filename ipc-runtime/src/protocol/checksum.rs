@@ -1,11 +1,11 @@
-//! Checksums of frames whose parts are summed at different times.
+//! Checksums of frames whose parts are known at different times.
 //!
-//! A large message is summed before its call has an id, and so before the envelope around it is known. The sum of the
-//! whole is then combined from the sums of both parts (zlib's `crc32_combine`).
+//! The checksum of a large message is computed before its call has an id, so before the envelope around it is known. The
+//! checksum of the frame is then combined from those of both parts (zlib's `crc32_combine`).
 
 use crate::config::Crc32Variant;
 
-/// The checksum of `first` followed by bytes that were summed already.
+/// The checksum of `first` followed by bytes whose checksum is already known.
 pub(crate) fn with_rest(variant: Crc32Variant, first: &[u8], rest: u32, rest_len: usize) -> u32 {
     match variant {
         Crc32Variant::Ieee => {

@@ -1,9 +1,8 @@
-//! One connection after the Hellos, whichever side this is: what arrives, what is due, what is written, how it ends.
+//! One connection after the Hellos, on either side: input, timeouts, output, and the end.
 //!
-//! It is a state machine. [`handle`](Connection::handle) takes envelopes, [`poll_transmit`](Connection::poll_transmit)
-//! gives bytes to write, [`timeout`](Connection::timeout) and [`handle_timeout`](Connection::handle_timeout) are its clock,
-//! and [`take_wakeups`](Connection::take_wakeups) says who must look again. What only one role of a call does is in
-//! `caller` and `callee`.
+//! It is a state machine. [`handle`](Connection::handle) takes envelopes. [`poll_transmit`](Connection::poll_transmit)
+//! gives bytes to write. [`timeout`](Connection::timeout) and [`handle_timeout`](Connection::handle_timeout) are its clock.
+//! [`wakeups`](Connection::wakeups) has the wakers to call. The rules for one role of a call are in `caller` and `callee`.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -25,16 +24,16 @@ use crate::status::Status;
 /// Reading stops while more than this many Pongs and refusals wait to be written.
 const MAX_REPLIES: usize = 64;
 
-/// Where a connection is in its life.
+/// The phases of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Calls run.
     Open,
-    /// It is over for every call. What waits is still written, until then.
+    /// The connection is over for all calls. Waiting frames are still written, until this time.
     Flushing { until: Instant },
-    /// Everything is said. Input is discarded, until then, so that the peer can read why.
+    /// Everything is written. Input is discarded until this time, so that the peer can read why the connection ended.
     Lingering { until: Instant },
-    /// Nothing is read or written any more.
+    /// Nothing more is read or written.
     Closed,
 }
 
@@ -49,18 +48,18 @@ pub(crate) struct Connection {
     pub(super) outbox: Outbox,
     pub(super) timers: Timers,
     pub(super) wakeups: Vec<Waker>,
-    /// Wakers that are not needed any more. Whoever drops them may run users' code.
+    /// Wakers that are no longer needed. Dropping them may run users' code.
     pub(super) retired: Vec<Waker>,
-    /// Calls that have credit to give.
+    /// Calls that have credit to send.
     pub(super) credits: Vec<CallKey>,
     /// Calls that this side opens, and calls that the peer opens.
     pub(super) caller: Caller,
     pub(super) callee: Callee,
     pub(super) phase: Phase,
-    /// Why it ended.
+    /// Why the connection ended.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) cause: Option<Arc<IpcError>>,
-    /// The status of the last `GoAway`, until that is written.
+    /// The status of the last `GoAway`, until the `GoAway` is queued.
     pub(super) last_words: Option<Status>,
     pub(super) has_write_failed: bool,
     next_nonce: u64,
@@ -97,7 +96,7 @@ impl Connection {
         self.phase
     }
 
-    /// Who must look again. They are woken when the lock around this is free.
+    /// The wakers to call. They are called after the lock around this is released.
     pub(crate) const fn wakeups(&mut self) -> &mut Vec<Waker> {
         &mut self.wakeups
     }
@@ -106,12 +105,12 @@ impl Connection {
         !self.retired.is_empty()
     }
 
-    /// Wakers that are not needed any more. They are dropped when the lock around this is free.
+    /// Takes the wakers that are no longer needed. They are dropped after the lock around this is released.
     pub(crate) fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }
 
-    /// Drops a call that is over for everybody.
+    /// Drops a call that is over for both sides.
     pub(super) fn discard(&mut self, key: CallKey) {
         if let Some(call) = self.calls.get_mut(key) {
             call.wakers.take_into(&mut self.retired);
@@ -121,14 +120,14 @@ impl Connection {
         }
     }
 
-    /// Whether ids like this are given by this side. On version 1 of the protocol only clients open calls.
+    /// Whether this side gives the ids of calls. In version 1 of the protocol only clients open calls.
     fn is_own_id(&self) -> bool {
         self.terms.role == Role::Client
     }
 
     // What arrives.
 
-    /// Whether more input is welcome: not while too many Pongs and refusals wait to be written.
+    /// Whether the driver may read more. It must not while too many Pongs and refusals wait to be written.
     pub(crate) const fn wants_input(&self) -> bool {
         self.outbox.replies() <= MAX_REPLIES
     }
@@ -138,12 +137,12 @@ impl Connection {
         self.timers.note_read(now);
     }
 
-    /// Notes that all whole frames were taken out of the input, which now is inside a frame or not.
+    /// Notes that all complete frames were taken. `is_inside_frame` says whether the input now ends inside a frame.
     pub(crate) fn note_frames_taken(&mut self, now: Instant, frames: usize, is_inside_frame: bool) {
         self.timers.note_frames(now, frames > 0, is_inside_frame);
     }
 
-    /// About how many calls somebody is at work on, where frames for so many have just arrived.
+    /// The approximate number of calls that tasks work on, if frames for `arrived` calls have just arrived.
     pub(crate) fn busy_calls(&self, arrived: usize) -> usize {
         match self.terms.role {
             // Those whose answers were taken will call again, if anybody does.
@@ -152,12 +151,12 @@ impl Connection {
         }
     }
 
-    /// Whether it is a connection that still serves: new calls may come, and it has not said farewell.
+    /// Whether the connection is open and, on a client, new calls may be opened.
     pub(crate) fn is_usable(&self) -> bool {
         self.phase == Phase::Open && (self.terms.role == Role::Server || !self.caller.is_closed)
     }
 
-    /// Takes an envelope. Once the connection has ended, it is discarded.
+    /// Handles an envelope. After the end of the connection, envelopes are discarded.
     pub(crate) fn handle(&mut self, now: Instant, inbound: Inbound) {
         if self.phase != Phase::Open {
             return;
@@ -195,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// The stream has ended, or what came is no frame, or reading failed.
+    /// Handles the end of the input: the stream has ended, a frame was invalid, or reading failed.
     pub(crate) fn handle_input_end(&mut self, now: Instant, ending: Ending) {
         match self.phase {
             Phase::Open => self.end(now, ending),
@@ -215,12 +214,12 @@ impl Connection {
         }
     }
 
-    /// Whether [`timeout`](Self::timeout) may be earlier than when this was last asked.
+    /// Whether [`timeout`](Self::timeout) may have become earlier since the last call of this function.
     pub(crate) const fn take_is_sooner(&mut self) -> bool {
         self.timers.take_is_sooner()
     }
 
-    /// Acts on what is due. What has arrived must have been read before.
+    /// Handles the timeouts that are due. Everything that has arrived must be read before.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
             Phase::Open => self.handle_due(now),
@@ -266,7 +265,7 @@ impl Connection {
         self.timers.set_deadline(next);
     }
 
-    /// The call's deadline has passed, as the timers or whoever awaits the call found.
+    /// Ends a call whose deadline has passed. The timers or the task that awaits the call found this.
     pub(crate) fn expire(&mut self, now: Instant, key: CallKey) {
         self.expire_call(key);
         self.end_if_done(now);
@@ -289,7 +288,7 @@ impl Connection {
 
     // The end.
 
-    /// The peer is not driven any more, or nobody wants the connection: it is over for everybody, at once.
+    /// Ends the connection at once for all calls, because its driver was dropped or no one needs it.
     pub(crate) fn lose(&mut self, now: Instant, cause: IpcError) {
         if self.phase == Phase::Open {
             // Nobody is to blame, so the next connection is made at once.
@@ -321,7 +320,7 @@ impl Connection {
         self.end_if_flushed(now);
     }
 
-    /// The connection has ended for this call.
+    /// Ends a call because the connection has ended.
     pub(super) fn lose_call(&mut self, key: CallKey, cause: &Arc<IpcError>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         match call.side {
@@ -365,7 +364,7 @@ impl Connection {
         self.drop_output();
     }
 
-    /// Nothing is written any more: calls whose `Close` waited for that are over.
+    /// Drops all output. Calls whose `Close` waited to be written are over.
     pub(super) fn drop_output(&mut self) {
         self.credits.clear();
         self.outbox.clear();

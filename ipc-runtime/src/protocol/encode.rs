@@ -1,6 +1,6 @@
-//! Envelopes to bytes: header and message in one pass.
+//! Encodes envelopes: header and message in one pass.
 //!
-//! [`Encoder`] knows the limits of both sides. It appends whole frames or nothing. Only an `Open` is written in two steps,
+//! [`Encoder`] knows the limits of both sides. It appends a whole frame or nothing. Only an `Open` is written in two steps,
 //! because its id is not known when its message is encoded.
 
 use bytes::BytesMut;
@@ -21,7 +21,7 @@ const OPEN: u8 = 3;
 const ITEM: u8 = 5;
 const CLOSE: u8 = 7;
 
-/// A message about to be encoded, its type forgotten: what surrounds a call is compiled once, not for each method.
+/// A message to encode, as a trait object. So the code around a call is compiled once, not for each method.
 pub(crate) trait Encode: Send + Sync {
     /// How many bytes [`put`](Self::put) appends.
     fn length(&self) -> usize;
@@ -50,9 +50,9 @@ pub(crate) struct Encoder {
 /// The rest of an `Open`, as [`Encoder::put_open_rest`] wrote it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OpenRest<'a> {
-    /// To be copied behind the rest of the frame.
+    /// Bytes to copy into the frame.
     Inline(&'a [u8]),
-    /// Large, and summed already.
+    /// A large rest in its own buffer, with its checksum.
     Apart { length: usize, sum: u32 },
 }
 
@@ -62,13 +62,13 @@ impl Encoder {
         Self { codec: FrameCodec::new(variant, limit), variant, limit }
     }
 
-    /// Appends any envelope, the way for frames that carry no message.
+    /// Appends any envelope. Used for frames without a message.
     pub(crate) fn put(&self, buffer: &mut BytesMut, call_id: u64, body: WireBody) -> Result<(), IpcError> {
         self.codec.encode(&Envelope { call_id, body: Some(body) }, buffer)
     }
 
-    /// Appends the rest of an `Open` behind its method and timeout: metadata, and the whole request where there is one.
-    /// It can be encoded before the call has an id.
+    /// Appends the part of an `Open` after its method and timeout: metadata, and the whole request if there is one. It can
+    /// be encoded before the call has an id.
     ///
     /// # Errors
     ///
@@ -102,11 +102,11 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends an `Open`. Where its rest stays in a buffer of its own, that must be written right behind it.
+    /// Appends an `Open`. If its rest is in its own buffer, that buffer must be written directly after it.
     ///
     /// # Errors
     ///
-    /// [`IpcError::TooLarge`]; nothing is appended then.
+    /// [`IpcError::TooLarge`]. Nothing is appended then.
     pub(crate) fn put_open(
         &self,
         buffer: &mut BytesMut,
@@ -194,8 +194,8 @@ impl Encoder {
         })
     }
 
-    /// Appends the end of a call that failed, cut to fit: details, trailers and headers first, then the
-    /// message.
+    /// Appends the end of a call that failed. If it does not fit a frame, details, trailers and headers are left out in
+    /// this order, and then the message is cut. Metadata above the protocol's limit is left out.
     pub(crate) fn put_error(
         &self,
         buffer: &mut BytesMut,
@@ -237,7 +237,7 @@ impl Encoder {
         self.put(buffer, call_id, WireBody::Close(close))
     }
 
-    /// Appends a `GoAway`, cut to fit.
+    /// Appends a `GoAway`. Its message is cut to fit a frame.
     pub(crate) fn put_go_away(
         &self,
         buffer: &mut BytesMut,
@@ -287,7 +287,7 @@ impl Encoder {
     }
 }
 
-/// A field of `len` bytes with a one-byte key; an empty one is left out unless its presence counts.
+/// The size of a field of `len` bytes with a one-byte key. An empty field is left out unless its presence matters.
 const fn bytes_len(len: usize, presence: bool) -> usize {
     if len == 0 && !presence { 0 } else { 1 + encoded_len_varint(len as u64) + len }
 }

@@ -5,7 +5,7 @@
 use crate::error::IpcError;
 use crate::status::{Code, Status};
 
-/// Why a connection ends, and what the peer is told.
+/// Why a connection ends, and what the peer is told about it.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) cause: IpcError,
@@ -23,14 +23,14 @@ impl Ending {
         Self { cause: IpcError::Status(status.clone()), go_away: Some(status) }
     }
 
-    /// A frame could not be taken (the table of section 2).
+    /// A frame was invalid (wire protocol, the table of section 2).
     pub(crate) fn frame(cause: IpcError) -> Self {
         let go_away = frame_error_code(&cause).map(|code| Status::new(code, cause.to_string()));
         Self { cause, go_away }
     }
 }
 
-/// The code that answers a frame error; `None` where the stream itself ended.
+/// The code that the peer is sent for a frame error. `None` if the stream itself ended.
 pub(crate) const fn frame_error_code(error: &IpcError) -> Option<Code> {
     match error {
         IpcError::InvalidLength { .. } | IpcError::Decode(_) => Some(Code::InvalidArgument),

@@ -1,7 +1,7 @@
-//! The envelope: what a frame's message says.
+//! The envelope: the content of a frame's message.
 //!
-//! [`decode`] turns a frame into an [`Inbound`]; writing is in [`encode`](super::encode). It judges no call: what is
-//! legal when is for the connection.
+//! [`decode`] turns a frame into an [`Inbound`]. Encoding is in [`encode`](super::encode). The connection checks whether an
+//! envelope is legal in the state of its call.
 
 #[cfg(test)]
 mod golden;
@@ -22,40 +22,40 @@ use crate::status::{Code, Status};
 /// The highest protocol version this crate speaks.
 pub(crate) const VERSION: u32 = 1;
 
-/// Credits add up to this at most (wire protocol, section 6).
+/// The upper limit for the sum of all credit of a call (wire protocol, section 6).
 pub(crate) const MAX_CREDIT: u64 = 1 << 62;
 
-/// What arrived in one frame.
+/// The content of a frame that has arrived.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    /// The call it is about; 0 for the connection itself.
+    /// The id of its call; 0 for the connection itself.
     pub(crate) id: u64,
     pub(crate) body: Body,
 }
 
-/// The bodies of an envelope. What can be large keeps no more alive than itself.
+/// The bodies of an envelope. A large part does not keep other memory alive.
 #[derive(Debug)]
 pub(crate) enum Body {
     Hello(Box<Hello>),
     Open(Open),
     Headers(Limited<Metadata>),
     Item(Bytes),
-    /// Items of one call that followed each other.
+    /// Consecutive items of one call.
     Items(Vec<Bytes>),
     HalfClose,
     Close(Close),
     Cancel,
     Credit(u64),
     Ping(u64),
-    /// Nobody waits for a nonce: any sign of life will do.
+    /// The nonce is not kept, because any input shows that the peer is alive.
     Pong,
     GoAway(Box<GoAway>),
 }
 
-/// Where a call goes, as whoever knows the methods says: its place among them, or why there is none.
+/// The target of a call: the index of its method, or an error if there is no such method.
 pub(crate) type Target = Result<u32, Box<Status>>;
 
-/// Metadata, or what is kept in its place where there was more than the protocol allows.
+/// Metadata, or a mark that there was more than the protocol allows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Limited<T> {
     Within(T),
@@ -76,14 +76,14 @@ pub(crate) struct Open {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Close {
     pub(crate) message: Option<Bytes>,
-    /// What most ends don't have.
+    /// Parts that most ends don't have.
     pub(crate) more: Option<Box<CloseDetails>>,
 }
 
-/// What a `Close` says beyond its message.
+/// The parts of a `Close` except its message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CloseDetails {
-    /// `None`: OK.
+    /// `None` means OK.
     pub(crate) error: Option<Status>,
     pub(crate) metadata: Limited<CloseMetadata>,
     pub(crate) not_processed: bool,
@@ -113,17 +113,17 @@ impl Body {
         }
     }
 
-    /// Whether the body is about the connection itself and so has call id 0.
+    /// Whether the body is about the connection itself, so that its call id is 0.
     pub(crate) const fn is_about_connection(&self) -> bool {
         matches!(self, Self::Hello(_) | Self::Ping(_) | Self::Pong | Self::GoAway(_))
     }
 }
 
-/// Decodes a frame's message; `None` where it has no body of a known kind. `resolve` says where a method's calls go.
+/// Decodes a frame's message. `None` if it has no body of a known kind. `resolve` finds the target of a method's calls.
 ///
 /// # Errors
 ///
-/// [`IpcError::Decode`] if the bytes are no envelope. Text that is not UTF-8 is one reason.
+/// [`IpcError::Decode`] if the bytes are not an envelope, for example because a string is not UTF-8.
 pub(crate) fn decode(
     frame: Frame<'_>,
     resolve: &mut dyn FnMut(&[u8]) -> Target,
@@ -208,8 +208,8 @@ fn close_of(close: WireClose, frame_len: usize) -> Close {
     Close { message, more }
 }
 
-/// A message from a frame of `frame_len` bytes. Where the frame is much larger than it, the message is copied, so that
-/// it keeps nothing else alive.
+/// A message from a frame of `frame_len` bytes. If the frame is much larger than the message, the message is copied, so
+/// that it does not keep the frame alive.
 fn released(message: Bytes, frame_len: usize) -> Bytes {
     // What an envelope has beside its message, and what a short copy costs anyway.
     const FRAME_OVERHEAD: usize = 32;

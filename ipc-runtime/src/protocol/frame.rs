@@ -1,4 +1,4 @@
-//! Frames: length, checksum, message. Pure and incremental; does no I/O and knows no envelope.
+//! Frames: length, checksum, message. Pure and incremental. It does no I/O and knows no envelope.
 //!
 //! ```text
 //! 0        4        8                      8+N
@@ -8,8 +8,8 @@
 //! +--------+--------+----------------------+
 //! ```
 //!
-//! `length` is N; the checksum covers the N message bytes. The codec is public because deployed `DaemonEye`
-//! components speak these frames with a bare message and the Castagnoli checksum.
+//! `length` is N. The checksum covers the N message bytes. The codec is public because deployed `DaemonEye`
+//! components use these frames with a bare message and the Castagnoli checksum.
 
 use bytes::buf::Limit;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -23,22 +23,23 @@ use crate::error::IpcError;
 /// Bytes of a frame before its message.
 pub(crate) const HEADER_LEN: usize = 8;
 
-/// A frame with a message above this is read into a buffer of its own.
+/// A message above this size is read into its own buffer.
 pub(crate) const LARGE_MESSAGE: usize = 16 * 1024;
 
-/// What a read makes room for at first: any frame that is not large fits. A header's promise alone never costs more.
+/// How much room a read reserves at first. Any frame that is not large fits. A header alone never reserves more.
 const READ_STEP: usize = LARGE_MESSAGE + HEADER_LEN;
 
-/// The most that one read makes room for.
+/// The most room that one read reserves.
 const MAX_READ_STEP: usize = 16 * READ_STEP;
 
-/// What a large message is given room for at first. From there the room grows with what has arrived.
+/// How much room a large message gets at first. After that, the room grows with the bytes that have arrived.
 const FIRST_ROOM: usize = 128 * 1024;
 
-/// After a large message, another is likely: so much of it is read ahead and copied, the rest is read where it stays.
+/// After a large message, another is likely. This much of it is read ahead and copied. The rest is read directly into its
+/// buffer.
 const STEP_AFTER_LARGE: usize = 4 * 1024;
 
-/// Puts messages into frames and takes them out again.
+/// Encodes messages as frames and decodes frames.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -71,12 +72,12 @@ impl FrameCodec {
     /// # Errors
     ///
     /// [`IpcError::InvalidLength`] if the message encodes to nothing, [`IpcError::TooLarge`] if it is above
-    /// the limit; nothing is appended then.
+    /// the limit. Nothing is appended then.
     pub fn encode(&self, message: &impl Message, buffer: &mut BytesMut) -> Result<(), IpcError> {
         self.encode_with(message.encoded_len(), buffer, |buffer| message.encode_raw(buffer))
     }
 
-    /// Appends one frame of `length` message bytes, which `write` appends.
+    /// Appends one frame of `length` message bytes. `write` appends the message.
     pub(crate) fn encode_with(
         &self,
         length: usize,
@@ -89,8 +90,8 @@ impl FrameCodec {
         })
     }
 
-    /// Appends one frame of `length` message bytes. `write` gets the header, which it appends with what it adds to it, and
-    /// the message behind it.
+    /// Appends one frame of `length` message bytes. `write` gets the header. It may add to the header, and appends the
+    /// header and then the message.
     pub(super) fn encode_after(
         &self,
         length: usize,
@@ -114,23 +115,23 @@ impl FrameCodec {
         Ok(())
     }
 
-    /// Takes the next message off the front of `buffer` and decodes it; `None` while it is incomplete.
+    /// Takes the next message off the front of `buffer` and decodes it. `None` while it is incomplete.
     ///
     /// # Errors
     ///
-    /// As [`decode_frame`](Self::decode_frame), and [`IpcError::Decode`] if the bytes are no `M`.
+    /// Like [`decode_frame`](Self::decode_frame). Also [`IpcError::Decode`] if the bytes are not a valid `M`.
     pub fn decode<M: Message + Default>(&self, buffer: &mut BytesMut) -> Result<Option<M>, IpcError> {
         Ok(self.decode_frame(buffer)?.map(M::decode).transpose()?)
     }
 
-    /// Takes the next message's bytes off the front of `buffer`; `None` while they are incomplete.
+    /// Takes the next message's bytes off the front of `buffer`. `None` while they are incomplete.
     ///
-    /// The bytes share the buffer's memory. The length is judged as soon as its four bytes are there.
+    /// The bytes share the buffer's memory. The length is checked as soon as its four bytes have arrived.
     ///
     /// # Errors
     ///
     /// [`IpcError::InvalidLength`] for a length of 0, [`IpcError::TooLarge`] for one above the limit,
-    /// [`IpcError::CrcMismatch`] for a damaged message. The stream can't be trusted after any of them.
+    /// [`IpcError::CrcMismatch`] for a damaged message. After any of these errors, the stream can't be used any further.
     pub fn decode_frame(&self, buffer: &mut BytesMut) -> Result<Option<Bytes>, IpcError> {
         let Some(length) = self.announced(buffer)? else { return Ok(None) };
         if buffer.len() < HEADER_LEN + length {
@@ -155,7 +156,7 @@ impl FrameCodec {
         Ok(Some(length))
     }
 
-    /// The header of a frame of so many message bytes, whose checksum is filled in later.
+    /// The header of a frame of `length` message bytes. Its checksum is filled in later.
     pub(super) fn header(&self, length: usize) -> Result<Prefix, IpcError> {
         let [a, b, c, d] = self.check_length(length)?.to_le_bytes();
         Ok(Prefix::after([a, b, c, d, 0, 0, 0, 0]))
@@ -172,10 +173,10 @@ impl FrameCodec {
     }
 }
 
-/// A message as it came out of its frame.
+/// A message taken out of its frame.
 #[derive(Clone, Debug)]
 pub(crate) enum Frame<'a> {
-    /// In the reader's own buffer, which the next read writes over.
+    /// In the reader's own buffer. The next read overwrites it.
     Small(&'a [u8]),
     /// In a buffer of its own.
     Large(Bytes),
@@ -183,20 +184,20 @@ pub(crate) enum Frame<'a> {
 
 /// Takes the frames of one connection out of the bytes that arrive.
 ///
-/// Small frames share one buffer, which is used again. A large message is read into a buffer of exactly its size, so
-/// whoever keeps it keeps nothing else alive.
+/// Small frames share one buffer, which is reused. A large message is read into a buffer of exactly its size, so keeping it
+/// does not keep other memory alive.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     codec: FrameCodec,
     buffer: Vec<u8>,
-    /// The bytes before this were handed out.
+    /// The bytes before this position were handed out.
     start: usize,
     step: usize,
     large: Option<LargeMessage>,
     spare: Spare,
 }
 
-/// A large message of which some has arrived.
+/// A large message that has partly arrived.
 #[derive(Debug)]
 struct LargeMessage {
     expected_sum: u32,
@@ -209,12 +210,12 @@ impl FrameReader {
         Self { codec, buffer: Vec::new(), start: 0, step: READ_STEP, large: None, spare: Spare::default() }
     }
 
-    /// The same bytes, judged by another codec from here on: after the Hellos.
+    /// Switches to another codec, after the Hellos. Bytes that have already arrived are kept.
     pub(crate) const fn switch(&mut self, codec: FrameCodec) {
         self.codec = codec;
     }
 
-    /// Where the next read puts what it gets.
+    /// The buffer for the next read.
     pub(crate) fn room(&mut self) -> Limit<&mut Vec<u8>> {
         if let Some(large) = &mut self.large {
             let missing = large.length - large.bytes.len();
@@ -242,7 +243,7 @@ impl FrameReader {
         (&mut self.buffer).limit(room)
     }
 
-    /// Notes that a read into [`room`](Self::room) got so many bytes. Who fills the room gets more of it.
+    /// Notes that a read into [`room`](Self::room) got `read` bytes. If it filled the room, the next room is larger.
     pub(crate) const fn note_read(&mut self, read: usize) {
         if self.large.is_some() {
             self.step = STEP_AFTER_LARGE;
@@ -253,11 +254,11 @@ impl FrameReader {
         }
     }
 
-    /// The next whole message; `None` while it is incomplete.
+    /// The next complete message. `None` while it is incomplete.
     ///
     /// # Errors
     ///
-    /// As [`FrameCodec::decode_frame`]. The length is judged as soon as its four bytes are there.
+    /// Like [`FrameCodec::decode_frame`]. The length is checked as soon as its four bytes have arrived.
     pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, IpcError> {
         if let Some(large) = self.large.take_if(|large| large.bytes.len() == large.length) {
             self.codec.check_sum(large.expected_sum, &large.bytes)?;
@@ -294,10 +295,10 @@ impl FrameReader {
         }))
     }
 
-    /// The messages that follow in the reader's own buffer, and how many bytes there are with their headers, for as long as
-    /// `is_wanted` says so about a message. A damaged frame is left to [`next`](Self::next).
+    /// Passes the next messages in the reader's own buffer to `is_wanted`, until it returns `false`. Returns how many bytes
+    /// the wanted messages have, with their headers. A damaged frame is left to [`next`](Self::next).
     ///
-    /// They stay where they are until [`skip`](Self::skip).
+    /// The messages stay in the buffer until [`skip`](Self::skip).
     pub(crate) fn run<'a>(&'a self, mut is_wanted: impl FnMut(&'a [u8]) -> bool) -> usize {
         let mut end = self.start;
         while let Some((header, rest)) = self.buffer[end..].split_first_chunk::<HEADER_LEN>() {
@@ -318,7 +319,7 @@ impl FrameReader {
         &self.buffer[self.start..self.start + length]
     }
 
-    /// Leaves out so many bytes, whose frames were taken otherwise.
+    /// Skips `length` bytes, whose frames were already taken.
     pub(crate) const fn skip(&mut self, length: usize) {
         self.start += length;
     }
@@ -329,7 +330,7 @@ impl FrameReader {
         large + self.buffer.len() - self.start
     }
 
-    /// How many bytes of an incomplete frame are still to come, where its length is known.
+    /// How many bytes of an incomplete frame are missing, if its length is known.
     pub(crate) fn missing(&self) -> Option<usize> {
         if let Some(large) = &self.large {
             return Some(large.length - large.bytes.len());

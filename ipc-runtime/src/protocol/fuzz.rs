@@ -1,9 +1,9 @@
-//! Inputs from chance and from a corpus for everything that reads a peer's bytes.
+//! Fuzz tests of all code that reads a peer's bytes, with random inputs and a corpus.
 //!
-//! Each test judges plain bytes; those that need more than bytes build it from them with a [`Source`]. A normal run takes the
-//! corpus in `testdata/fuzz` and a fixed number of inputs that are always the same. With `FUZZ_SECONDS` in the environment
-//! each test goes on for so long, each time with other inputs. An input that fails is made smaller and shown as it would
-//! stand in the corpus.
+//! Each test takes plain bytes. A test that needs structured input builds it from the bytes with a [`Source`]. A normal run
+//! uses the corpus in `testdata/fuzz` and a fixed number of inputs that are always the same. With `FUZZ_SECONDS` in the
+//! environment, each test runs for that time, each time with other inputs. An input that fails is made smaller and shown
+//! in the format of the corpus.
 
 mod connections;
 mod envelopes;
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-/// One input, shown as the corpus writes it.
+/// One input, shown in the format of the corpus.
 #[derive(Clone)]
 struct Input(Vec<u8>);
 
@@ -29,7 +29,7 @@ impl fmt::Debug for Input {
     }
 }
 
-/// Judges a corpus, and then `cases` inputs of up to `length` bytes, or as many as there is time for.
+/// Tests a corpus, and then `cases` inputs of up to `length` bytes, or as many as there is time for.
 fn run(corpus: &str, cases: u32, length: usize, judge: impl Fn(&[u8])) {
     let known: Vec<Vec<u8>> = corpus.lines().filter_map(bytes_of).collect();
     for input in &known {
@@ -125,7 +125,7 @@ fn apply(mut bytes: Vec<u8>, edit: Edit) -> Vec<u8> {
     bytes
 }
 
-/// Decisions out of an input's bytes. At its end all are 0.
+/// Makes decisions from an input's bytes. At the end of the input, all are 0.
 struct Source<'a>(&'a [u8]);
 
 impl Source<'_> {
@@ -139,12 +139,12 @@ impl Source<'_> {
         byte
     }
 
-    /// One of so many.
+    /// A number below `count`.
     fn below(&mut self, count: usize) -> usize {
         usize::from(self.byte()) % count
     }
 
-    /// Whether something rare happens; never at the end of the input.
+    /// Whether a rare event happens. Never at the end of the input.
     fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == count - 1
     }

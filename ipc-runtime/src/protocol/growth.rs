@@ -1,40 +1,40 @@
-//! How much memory a message may take once it is decoded, judged from its bytes alone.
+//! Estimates how much memory a message may take after decoding, from its bytes alone.
 //!
-//! Two bytes on the wire can become an empty message of hundreds of bytes. A server therefore counts what requests may
-//! grow to before it decodes them. The estimate knows no schema: it walks the bytes as far as they can be protobuf at all
-//! and takes the worst that each field can be. What it assumes:
+//! Two bytes on the wire can become an empty message of hundreds of bytes. So a server counts the estimated memory of a
+//! request before it decodes it. The estimate knows no schema. It walks the bytes as far as they can be protobuf, and
+//! assumes the worst case for each field. Its assumptions:
 //!
-//! - A nested message's struct has up to 64 bytes, or 128 where there are many in one list. A list takes room for four of
-//!   them at once, and later for twice as many as it has.
-//! - Maps are hash maps, as prost makes them unless it is told otherwise.
-//! - Of a list of numbers, spare room above [`SPARE`] is not counted. It lies in one piece at the end of the list, where
-//!   nobody has written, and a system gives no memory for that. Counted in full, a text of any length would count sixteen
-//!   times its size, because its bytes could be numbers just as well.
+//! - The struct of a nested message has up to 64 bytes, or 128 if there are many in one list. A list reserves room for four
+//!   of them at first, and later for twice as many as it has.
+//! - Maps are hash maps, the default of prost.
+//! - The spare room of a list of numbers is counted only up to [`SPARE`]. It is at the end of the list and never written,
+//!   so the system gives no memory for it. If it were counted in full, every string would count sixteen times its size,
+//!   because its bytes could also be numbers.
 //!
-//! `tests/tests/memory/growth.rs` compares it with what prost allocates.
+//! `tests/tests/memory/growth.rs` compares the estimate with the memory that prost allocates.
 
-/// What a nested message takes: its struct, and the spare room of the list it is in.
+/// The memory of a nested message: its struct, and the spare room of its list.
 const NESTED: u64 = 256;
 
-/// What a number takes in a list with as much spare room again.
+/// The memory of a number in a list that has as much spare room as numbers.
 const NUMBER: u64 = 16;
 
-/// What a string, or an empty list, takes beside its bytes.
+/// The memory of a string or an empty list in addition to its bytes.
 const BLOCK: u64 = 64;
 
-/// A packed list of numbers takes up to eight bytes for each of its own, and spare room for as many numbers again.
+/// The memory per byte of a packed list of numbers, without spare room. The spare room can be as large again.
 const PACKED: u64 = 8;
 
-/// The spare room of one list of numbers, as far as it is counted.
+/// At most this much spare room of one list of numbers is counted.
 const SPARE: u64 = 16 * 1024;
 
-/// Shorter messages are not walked: they count as if each two bytes were a nested message.
+/// Shorter messages are not walked. They count as if every two bytes were a nested message.
 const WALKED_FROM: usize = 256;
 
-/// Nested messages are followed so deep, as prost follows them.
+/// The depth to which nested messages are walked. It is prost's limit.
 const MAX_DEPTH: u32 = 100;
 
-/// The most that a message of these bytes takes when it is decoded.
+/// The most memory that a message of these bytes takes after decoding.
 pub(crate) fn estimate(message: &[u8]) -> u64 {
     if message.len() < WALKED_FROM {
         return NESTED + message.len() as u64 * (NESTED / 2);
@@ -43,7 +43,7 @@ pub(crate) fn estimate(message: &[u8]) -> u64 {
     NESTED + walk(message, MAX_DEPTH).unwrap_or(0)
 }
 
-/// What the fields of a message take; `None` where the bytes are no message.
+/// The memory of a message's fields. `None` if the bytes are not a message.
 fn walk(message: &[u8], depth: u32) -> Option<u64> {
     let (total, rest) = walk_until(message, None, depth)?;
     rest.is_empty().then_some(total)

@@ -1,7 +1,7 @@
-//! The first frame each way: Hello, or a refusal in its place (wire protocol, section 3).
+//! The first frame in each direction: a Hello, or a refusal in its place (wire protocol, section 3).
 //!
-//! It checks what a peer says about itself and works out the terms of the connection. It must not know services or
-//! calls, nor who counts connections, and it does no I/O.
+//! It checks the peer's Hello and computes the terms of the connection. It must not know services, calls or the limits of
+//! connections. It does no I/O.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::config::{Crc32Variant, IpcConfig, MIN_MAX_FRAME_BYTES};
 use crate::error::IpcError;
 use crate::status::Status;
 
-/// No Hello, and no `GoAway` in place of one, is larger.
+/// The largest Hello, and the largest `GoAway` in place of one.
 const MAX_HELLO_BYTES: usize = 65_536;
 
-/// Writes Hellos, and what is said in place of one.
+/// Encodes Hellos, and a `GoAway` in place of one.
 pub(crate) const HELLO_ENCODER: Encoder = Encoder::new(Crc32Variant::Ieee, MAX_HELLO_BYTES);
 
 /// Reads the first frame.
@@ -35,16 +35,16 @@ pub(crate) enum Role {
     Server,
 }
 
-/// What one side admits in calls that the other opens.
+/// The limits of one side for calls that the other side opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallLimits {
-    /// Calls open at once.
+    /// How many calls may be open at once.
     pub(crate) calls: u32,
-    /// Bytes of the messages of all open calls' `Open`s.
+    /// The total size of the messages in the `Open`s of all open calls.
     pub(crate) request_bytes: u64,
 }
 
-/// What the connection runs on, from this side's view.
+/// The agreed terms of a connection, from this side's view.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) role: Role,
@@ -53,10 +53,10 @@ pub(crate) struct Terms {
     pub(crate) max_frame_bytes: usize,
     /// The largest frame this side may send: the smaller of both sides' limits.
     pub(crate) send_limit: usize,
-    /// The credit each call starts with, given and got.
+    /// The credit with which each call starts: the credit this side gives, and the credit the peer gives.
     pub(crate) window: u64,
     pub(crate) peer_window: u64,
-    /// What this side admits, and what the peer does.
+    /// This side's limits, and the peer's limits.
     pub(crate) own_limits: CallLimits,
     pub(crate) peer_limits: CallLimits,
     pub(crate) read_timeout: Duration,
@@ -64,11 +64,11 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Checks a peer's Hello against the own one.
+    /// Checks a peer's Hello against this side's Hello.
     ///
     /// # Errors
     ///
-    /// The refusal that the protocol's table gives for it.
+    /// The refusal that the protocol's table prescribes.
     pub(crate) fn agree(role: Role, config: &IpcConfig, own: &Hello, peer: &Hello) -> Result<Self, Status> {
         if peer.version == 0 {
             return Err(Status::failed_precondition(format!(
@@ -110,13 +110,13 @@ impl Terms {
     }
 }
 
-/// What a Hello says about calls. Where it says nothing about bytes, there is no limit.
+/// The limits for calls in a Hello. If it has no limit for bytes, there is none.
 const fn limits(hello: &Hello) -> CallLimits {
     let request_bytes = if hello.max_request_bytes == 0 { u64::MAX } else { hello.max_request_bytes };
     CallLimits { calls: hello.max_concurrent_calls, request_bytes }
 }
 
-/// What every Hello says. A server adds its own to it.
+/// The fields of every Hello. A server adds its own fields.
 pub(crate) fn hello(config: &IpcConfig, window: u64, peer_version: &str) -> Hello {
     Hello {
         version: VERSION,
@@ -132,7 +132,7 @@ pub(crate) fn hello(config: &IpcConfig, window: u64, peer_version: &str) -> Hell
 ///
 /// # Errors
 ///
-/// [`IpcError::TooLarge`] where the services or the version do not fit a Hello.
+/// [`IpcError::TooLarge`] if the services or the version do not fit a Hello.
 pub(crate) fn encode_hello(hello: Hello) -> Result<BytesMut, IpcError> {
     let mut frame = BytesMut::new();
     HELLO_ENCODER.put(&mut frame, 0, WireBody::Hello(hello))?;
@@ -143,7 +143,7 @@ pub(crate) fn encode_hello(hello: Hello) -> Result<BytesMut, IpcError> {
 ///
 /// # Errors
 ///
-/// The protocol error that any other frame is.
+/// A protocol error for any other frame.
 pub(crate) fn first_body(inbound: Option<Inbound>) -> Result<Body, Status> {
     match inbound {
         Some(Inbound { id: 0, body: body @ (Body::Hello(_) | Body::GoAway(_)) }) => Ok(body),

@@ -1,5 +1,5 @@
-//! What a simulation looks at from outside: whether somebody has something to find, whether the books are right, whether
-//! anything is left. Nothing here changes a connection.
+//! The checks of a simulation: whether a task would find something, whether the counts are right, and whether anything is
+//! left at the end. Nothing here changes a connection.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use super::outbox::{QUANTUM, TRANSMIT_BYTES};
 use super::queue::{CALL_QUEUE_BYTES, INLINE_BYTES};
 use super::table::CallKey;
 
-/// What one call's queue may hold beyond its limit: a frame, or a batch of items.
+/// How much one call's queue may hold beyond its limit: a frame, or a batch of items.
 const QUEUE_SLACK: usize = 24 * 1024 + 512;
 
-/// What control frames may come to while nothing is written.
+/// The largest total size of control frames while nothing is written.
 const CONTROL_BYTES: usize = 64 * 1024;
 
 impl Connection {
@@ -53,12 +53,12 @@ impl Connection {
         self.caller.last_accepted.is_some_and(|last| id > last)
     }
 
-    /// Since when this side waits for an answer to its `Ping`.
+    /// The time since which this side waits for an answer to its `Ping`.
     pub(crate) const fn pinged(&self) -> Option<Instant> {
         self.timers.pinged
     }
 
-    /// Whether a small frame that could go out now is left behind what was just given out.
+    /// A call whose small frame could be written now, but is not in the bytes that were just given out.
     pub(crate) fn starving(&self, given: usize) -> Option<u64> {
         if given >= TRANSMIT_BYTES {
             return None;
@@ -71,7 +71,7 @@ impl Connection {
         self.calls.values().find(is_small).map(|call| call.id)
     }
 
-    /// Whether the books agree with the calls, memory is within its bounds, and nobody waits for nothing.
+    /// Checks that the counts agree with the calls, memory is within its bounds, and no call waits without reason.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl Connection {
         within("calls that wait", self.caller.waiting.len(), 2 * self.calls.len() + 130)
     }
 
-    /// Nobody waits for a place while there is one.
+    /// No call waits for a place while there is one.
     fn check_waiting(&self) -> Result<(), String> {
         let mut live =
             self.caller.waiting.iter().filter_map(|key| self.calls.get(*key)).filter(|call| !call.is_over());
@@ -158,7 +158,7 @@ impl Connection {
         if may_pass { Err("a small call that waits could pass".to_owned()) } else { Ok(()) }
     }
 
-    /// Nothing waits to be written without being announced.
+    /// No frame waits without being announced to the writer.
     fn check_writing(&self) -> Result<(), String> {
         if self.has_write_failed || self.phase == Phase::Closed || self.outbox.is_in_flight() {
             return Ok(());
@@ -214,14 +214,14 @@ impl Connection {
         }
     }
 
-    /// Whether a call goes on though its deadline has passed.
+    /// Whether a call goes on although its deadline has passed.
     pub(crate) fn has_overdue(&self, now: Instant) -> bool {
         let is_overdue =
             |call: &Call| !call.is_over() && call.deadline.is_some_and(|deadline| deadline <= now);
         self.phase == Phase::Open && self.calls.values().any(is_overdue)
     }
 
-    /// Whether nothing is left of any call.
+    /// Checks that nothing is left of any call.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use super::queue::Payload;
 use super::table::CallKey;
 
 impl Connection {
-    /// Whether items may be sent, and for how much credit; `None` once none is wanted.
+    /// Ready when items may be sent, with the credit for them. `None` if no more items are needed.
     pub(crate) fn poll_send(&mut self, key: CallKey, waker: &Waker) -> Poll<Option<i64>> {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else {
             return Poll::Ready(None);
@@ -29,10 +29,10 @@ impl Connection {
         true
     }
 
-    /// What has arrived for a call: headers, then items, then the end. Where there is nothing yet, `waker` is told of more,
-    /// and a peer without credit may send one item.
+    /// The next part of a call: headers, then items, then the end. If there is none yet, `waker` is registered, and a peer
+    /// without credit may send one item.
     ///
-    /// The end of a call that this side opened takes it off the table.
+    /// Reading the end of a call that this side opened removes the call from the table.
     pub(crate) fn next(
         &mut self,
         key: CallKey,
@@ -56,7 +56,7 @@ impl Connection {
         None
     }
 
-    /// Without a window, a reader that waits is what allows the next item.
+    /// With a window of 0, a waiting reader allows the next item.
     pub(super) fn allow_one(&mut self, key: CallKey) {
         if self.terms.window == 0
             && let Some(call) = self.calls.get_mut(key)
@@ -66,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// The application has taken out items that cost so much. `true` where that is accounted for; else it must be said again
-    /// with more.
+    /// Notes that the application has taken items worth `taken`. Returns `true` if this is now accounted for. Otherwise the
+    /// caller must repeat it later, together with more.
     pub(crate) fn taken(&mut self, key: CallKey, taken: u64) -> bool {
         if !call::is_grant_due(taken, self.terms.window) {
             return false;
@@ -91,7 +91,7 @@ impl Connection {
         call.credit_due = call.credit_due.saturating_add(amount);
     }
 
-    /// A call that is over has no credit to give.
+    /// Drops the credit that a call has not sent yet, because the call is over.
     pub(super) fn forget_credit(&mut self, key: CallKey, due: u64) {
         if due > 0 {
             self.credits.retain(|with_credit| *with_credit != key);

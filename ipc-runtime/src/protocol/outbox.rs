@@ -1,11 +1,11 @@
-//! What waits to be written on one connection, in which order it is written, and what was handed to the transport.
+//! The frames that wait to be written on one connection, their order, and the bytes handed to the transport.
 //!
-//! Frames of different calls take turns. A call that has just begun to send goes first with what is small; calls with
-//! more to send share the rest by deficit round robin (M. Shreedhar and G. Varghese, 1995), as `FQ-CoDel` does it
-//! (RFC 8290, section 4). So a small call waits for one large frame at the most, and no call starves.
+//! Frames of different calls take turns. Small frames of a call that has just begun to send go first. Calls with more to
+//! send share the rest by deficit round robin (M. Shreedhar and G. Varghese, 1995), as in `FQ-CoDel` (RFC 8290,
+//! section 4). So a small call waits for one large frame at most, and no call starves.
 //!
-//! Nobody waits for room that others share: each call has a queue of its own. What bounds the whole is the number of
-//! calls, and what each may put into its queue.
+//! No call waits for room that others share, because each call has its own queue. The total size is bounded by the number
+//! of calls and the limit of each queue.
 
 use std::collections::VecDeque;
 
@@ -15,30 +15,30 @@ use super::call::Call;
 use super::queue::{CallQueue, Chunk, INLINE_BYTES};
 use super::table::{CallKey, Table};
 
-/// What is chosen for one write comes to about this many bytes, and one large frame.
+/// About this many bytes are chosen for one write, plus one large frame.
 pub(super) const TRANSMIT_BYTES: usize = 64 * 1024;
 
-/// What a call may send at each turn.
+/// How much a call may send at each turn.
 pub(super) const QUANTUM: usize = 16 * 1024;
 
-/// A buffer that has grown beyond this is given back once it is written.
+/// A buffer that has grown beyond this size is freed after it is written.
 const KEPT_BYTES: usize = 2 * TRANSMIT_BYTES;
 
-/// Bytes that were chosen for writing, in order. Whoever writes them holds this; the connection gets it back.
+/// Bytes that were chosen for writing, in order. The writer holds them and then gives them back to the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Transmit {
     head: BytesMut,
-    /// A large frame, or its large part, behind the head.
+    /// A large frame, or its large part, which follows the head.
     tail: Bytes,
     /// How many bytes the transport has taken.
     taken: usize,
-    /// Where frames of this side's own calls are.
+    /// The positions of frames of calls that this side opened.
     marks: Vec<Mark>,
-    /// Pongs and refusals among them.
+    /// How many Pongs and refusals are among the frames.
     replies: usize,
 }
 
-/// Where a frame of one of this side's own calls is.
+/// The position of a frame of a call that this side opened.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     key: CallKey,
@@ -48,7 +48,7 @@ struct Mark {
 }
 
 impl Transmit {
-    /// What is still to be written; the second part may be empty.
+    /// The bytes that are still to be written. The second part may be empty.
     pub(crate) fn parts(&self) -> [&[u8]; 2] {
         match self.taken.checked_sub(self.head.len()) {
             None => [&self.head[self.taken..], &self.tail],
@@ -56,7 +56,7 @@ impl Transmit {
         }
     }
 
-    /// Notes that the transport has taken so many more bytes.
+    /// Notes that the transport has taken `taken` more bytes.
     pub(crate) const fn advance(&mut self, taken: usize) {
         self.taken += taken;
     }
@@ -73,7 +73,7 @@ impl Transmit {
         self.head.is_empty() && self.tail.is_empty()
     }
 
-    /// Takes all frames of a call out that were not begun.
+    /// Removes all frames of a call that were not begun.
     fn remove(&mut self, key: CallKey) {
         // A frame that was begun is finished.
         let taken = self.taken;
@@ -111,35 +111,35 @@ impl Transmit {
 /// Everything that waits to be written on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Chosen, and not handed over yet.
+    /// Frames that are chosen but not yet handed over.
     pub(super) next: Transmit,
-    /// An empty one, to be used again.
+    /// An empty `Transmit`, to be reused.
     spare: Transmit,
-    /// Handed over once; its rest was given back.
+    /// Frames that were handed over, and then partly given back.
     blocked: Option<Transmit>,
-    /// Somebody writes.
+    /// A thread writes.
     is_in_flight: bool,
-    /// Frames that no call's turn applies to, while `next` is full.
+    /// Frames that take no turns, while `next` is full.
     pub(super) control: BytesMut,
     control_replies: usize,
-    /// Pongs and refusals that are not written yet.
+    /// How many Pongs and refusals are not written yet.
     replies: usize,
     /// Calls that have just begun to send something small.
     pub(super) fresh: VecDeque<CallKey>,
     /// Calls that take turns by deficit.
     pub(super) backlog: VecDeque<CallKey>,
-    /// Chunks in the queues of calls whose turn may come.
+    /// How many chunks are in the queues of calls whose turn may come.
     pub(super) queued: usize,
-    /// Frames appended since the last write began.
+    /// How many frames were added since the last write began.
     frames: usize,
-    /// About how many keys in the rings are of calls that have nothing to send.
+    /// About how many keys in the rings belong to calls that have nothing to send.
     stale: usize,
-    /// Nothing is written any more: what is queued is dropped.
+    /// Nothing more is written. Frames that are queued are dropped.
     pub(super) is_closed: bool,
 }
 
 impl Outbox {
-    /// Whether nothing waits and nobody writes.
+    /// Whether nothing waits and no thread writes.
     pub(super) fn is_flushed(&self) -> bool {
         !self.is_in_flight && self.blocked.is_none() && !self.has_work()
     }
@@ -155,13 +155,13 @@ impl Outbox {
         self.next.len() + self.control.len()
     }
 
-    /// Whether something was chosen, or waits for no turn.
+    /// Whether frames are chosen, or wait without a turn.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn has_chosen(&self) -> bool {
         !self.next.is_empty() || !self.control.is_empty()
     }
 
-    /// Whether everything that waits was chosen already.
+    /// Whether all waiting frames are already chosen.
     pub(super) fn has_only_chosen(&self) -> bool {
         self.queued == 0 && self.control.is_empty()
     }
@@ -174,13 +174,13 @@ impl Outbox {
         self.replies
     }
 
-    /// How many frames came together since the last write began, and their bytes.
+    /// How many frames were added since the last write began, and how many bytes they have.
     pub(super) fn gathered(&self) -> (usize, usize) {
         (self.frames, self.next.len())
     }
 
-    /// Queues a small frame that waits for no turn: Ping, Pong, Credit, Cancel, `GoAway`, a refusal. Once nothing is
-    /// written any more, `write` does not run.
+    /// Queues a small frame that takes no turns: Ping, Pong, Credit, Cancel, `GoAway`, a refusal. If nothing more is
+    /// written, `write` is not called.
     pub(super) fn put_control<E>(
         &mut self,
         is_reply: bool,
@@ -201,7 +201,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether a small frame of a call that has nothing waiting may be staged at once.
+    /// Whether a small frame may be added to the next write at once: its call has nothing waiting and there is room.
     pub(super) fn stages_at_once(&self, queue: &CallQueue, length: usize) -> bool {
         length <= INLINE_BYTES
             && queue.is_empty()
@@ -211,7 +211,7 @@ impl Outbox {
             && self.next.head.len() < TRANSMIT_BYTES
     }
 
-    /// Queues a chunk of a call. The call takes its turn from now on.
+    /// Queues a chunk of a call. From now on, the call takes turns.
     pub(super) fn push(&mut self, key: CallKey, queue: &mut CallQueue, chunk: Chunk) {
         if self.is_closed {
             return;
@@ -222,12 +222,12 @@ impl Outbox {
         self.take_turns(key, queue);
     }
 
-    /// Queues a chunk of a call whose turn can't come yet.
+    /// Queues a chunk of a call that does not take turns yet.
     pub(super) fn push_waiting(queue: &mut CallQueue, chunk: Chunk) {
         queue.push(chunk);
     }
 
-    /// The turn of a call whose chunks have waited may come now.
+    /// Lets a call with waiting chunks take turns.
     pub(super) fn release(&mut self, key: CallKey, queue: &mut CallQueue) {
         if self.is_closed {
             return;
@@ -266,7 +266,7 @@ impl Outbox {
         }
     }
 
-    /// Of what was given back, nothing may be left to write.
+    /// Removes the frames that were given back if nothing of them is left to write.
     fn forget_done(&mut self) {
         if let Some(mut done) = self.blocked.take_if(|blocked| blocked.is_done()) {
             self.replies -= done.replies;
@@ -275,8 +275,8 @@ impl Outbox {
         }
     }
 
-    /// Calls that have nothing to send any more keep their places in the rings until their turn. This keeps such places
-    /// from piling up while nothing can be written.
+    /// Removes the keys of calls that have nothing to send from the rings, if there are too many. Usually such a key is
+    /// removed at its turn, but turns do not come while nothing can be written.
     pub(super) fn forget_stale(&mut self, calls: &mut Table<Call>) {
         const FEW: usize = 64;
         if self.stale < FEW || self.stale * 2 < self.fresh.len() + self.backlog.len() {
@@ -287,7 +287,7 @@ impl Outbox {
         self.backlog.retain(|key| turn(calls, *key).is_some());
     }
 
-    /// The call whose turn it is, with its chunk; `None` where nothing waits or enough was chosen.
+    /// The call whose turn it is, with its chunk. `None` if nothing waits or enough is chosen.
     pub(super) fn choose(&mut self, calls: &mut Table<Call>) -> Option<(CallKey, Chunk)> {
         if !self.next.tail.is_empty() {
             return None;
@@ -357,7 +357,7 @@ impl Outbox {
         }
     }
 
-    /// Where a chosen frame is written. Marks it, if it belongs to one of this side's own calls.
+    /// Adds a chosen frame to the next write. Marks its position if it belongs to a call that this side opened.
     pub(super) fn stage<E>(
         &mut self,
         owner: Option<(CallKey, bool)>,
@@ -379,8 +379,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Hands over what was chosen, or the rest of what was handed over before. Calls whose `Open` is in it go to
-    /// `handed`, before any byte is written.
+    /// Hands over the chosen frames, or the rest of those that were handed over before. `handed` is called for each call
+    /// whose `Open` is among them, before any byte is written.
     pub(super) fn hand_over(&mut self, mut handed: impl FnMut(CallKey)) -> Option<Transmit> {
         if self.is_in_flight {
             return None;
@@ -413,19 +413,19 @@ impl Outbox {
         self.blocked = Some(transmit);
     }
 
-    /// Whether the transport gave bytes back that are still to be written.
+    /// Whether the transport did not take all bytes of the last write.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
 
-    /// Drops everything: nothing will be written any more.
+    /// Drops all frames. Nothing more will be written.
     pub(super) fn clear(&mut self) {
         let is_in_flight = self.is_in_flight;
         *self = Self { is_in_flight, is_closed: true, ..Self::default() };
     }
 }
 
-/// The queue of a call that takes turns, if it is still there and has something.
+/// The queue of a call that takes turns, if the call still exists and its queue is not empty.
 fn turn(calls: &mut Table<Call>, key: CallKey) -> Option<&mut CallQueue> {
     let queue = &mut calls.get_mut(key)?.queue;
     if queue.is_empty() {

@@ -1,17 +1,17 @@
-//! What comes before the bytes of a message: the header of its frame, and keys and lengths of the fields around it.
+//! The bytes before a message: the header of its frame, and the keys and lengths of the fields around it.
 //!
-//! It is put together on the stack and then copied in one piece, which costs less than to append it byte by byte. It knows
-//! protobuf's varints and no envelope.
+//! They are collected on the stack and then copied together, which costs less than appending single bytes. This module
+//! knows protobuf's varints and no envelope.
 
 use bytes::BytesMut;
 
-/// A frame's header, three numbers or lengths of ten bytes with keys of one, and some room.
+/// Room for a frame's header, three numbers or lengths of ten bytes with one-byte keys, and some spare bytes.
 const MAX_BYTES: usize = 48;
 
 const VARINT: u8 = 0;
 const LENGTH_DELIMITED: u8 = 2;
 
-/// Bytes that are put together.
+/// The bytes collected so far.
 #[derive(Debug)]
 pub(super) struct Prefix {
     bytes: [u8; MAX_BYTES],
@@ -31,13 +31,13 @@ impl Prefix {
         prefix
     }
 
-    /// A field that is a number.
+    /// Adds a number field.
     pub(super) fn number(&mut self, tag: u8, value: u64) {
         self.push(tag << 3 | VARINT);
         self.varint(value);
     }
 
-    /// The beginning of a field of so many bytes.
+    /// Adds the key and length of a field of `length` bytes.
     pub(super) fn length(&mut self, tag: u8, length: usize) {
         self.push(tag << 3 | LENGTH_DELIMITED);
         self.varint(length as u64);

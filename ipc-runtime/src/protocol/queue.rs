@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Frames up to this are copied together; larger ones are written from where they are.
+/// Frames up to this size are copied together. Larger ones are written from where they are.
 pub(crate) const INLINE_BYTES: usize = 8 * 1024;
 
 /// A call takes no more items while this many of its bytes wait.
 pub(super) const CALL_QUEUE_BYTES: usize = 64 * 1024;
 
-/// Bytes that are about to be queued: copied if they are few, kept if they are many.
+/// Bytes to queue. Few bytes are copied, many are kept in their buffer.
 #[derive(Debug)]
 pub(crate) enum Payload<'a> {
     /// At most [`INLINE_BYTES`].
@@ -39,7 +39,7 @@ impl Payload<'_> {
 /// Frames of one call that are written together.
 #[derive(Debug)]
 pub(super) enum Chunk {
-    /// The call's `Open`, whose frame is made when its turn comes.
+    /// The call's `Open`. Its frame is made when its turn comes.
     Open { method: &'static str, rest: Bytes, sum: Option<u32> },
     /// Whole frames: headers, items, a `HalfClose`.
     Frames(Bytes),
@@ -56,14 +56,14 @@ impl Chunk {
     }
 }
 
-/// What one call has waiting.
+/// The frames that wait in one call.
 #[derive(Debug, Default)]
 pub(super) struct CallQueue {
     chunks: VecDeque<Chunk>,
     bytes: usize,
     /// How many bytes it may still send in its turn.
     pub(super) deficit: usize,
-    /// The call has its turn among those that send.
+    /// The call is in one of the rings of calls that take turns.
     pub(super) takes_turns: bool,
 }
 
@@ -77,7 +77,7 @@ impl CallQueue {
         self.bytes < CALL_QUEUE_BYTES
     }
 
-    /// The length of its only chunk.
+    /// The length of the only chunk, if there is exactly one.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn only_len(&self) -> Option<usize> {
         self.chunks.front().filter(|_| self.chunks.len() == 1).map(Chunk::len)

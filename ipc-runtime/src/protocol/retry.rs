@@ -1,8 +1,8 @@
 //! Whether a call may be sent again, and when: the table of the wire protocol, section 9.
 //!
-//! This is the one place where that is decided. [`CallAttempts`] judges a call that was opened and has no answer,
-//! [`RefusedPolicy`] a connection that could not be made, and [`Backoff`] says how long to wait. Nothing here knows the
-//! time or draws random numbers.
+//! Only this module decides that. [`CallAttempts`] decides about a call that was opened and has no answer.
+//! [`RefusedPolicy`] decides about calls that wait for a connection that could not be made. [`Backoff`] says how long to
+//! wait. Nothing here knows the time or draws random numbers.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::status::Code;
 /// A call is written to at most this many connections.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// A connection that is closed before any Hello is asked so often for one call.
+/// How many attempts one call makes if the server closes the connection before its Hello.
 const MAX_CLOSED_BEFORE_HELLO: u32 = 3;
 
-/// A connection that has lasted this long starts the backoff over when it is lost.
+/// If a connection has lasted this long when it is lost, the backoff starts again.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// No `retry_after_ms` of a server holds a client off for longer.
+/// The longest time that a server can make a client wait with `retry_after_ms`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// How a call that was opened on a connection ended without an answer.
@@ -25,32 +25,32 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(crate) enum Unanswered {
     /// The connection ended, or the server said farewell.
     Lost {
-        /// A byte of the request was handed to the transport, and the server did not rule out that it was seen.
+        /// A byte of the request was handed to the transport, and the server did not say that it will not process it.
         sent: bool,
         /// Headers or an item of the answer have arrived.
         begun: bool,
     },
     /// The server closed the call with an error.
     Refused { code: Code, not_processed: bool },
-    /// Anything else: a passed deadline, a cancellation, an answer that makes no sense.
+    /// Anything else: a passed deadline, a cancellation, an invalid answer.
     Failed,
 }
 
 /// What a call does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Send it again, on a connection that is made anew if need be.
+    /// Send it again, on a new connection if necessary.
     Again,
     /// Send it again after the backoff.
     AgainAfterBackoff,
-    /// Its caller hears how it failed.
+    /// Give its caller the error.
     Fail,
 }
 
-/// What a call remembers across the connections it is tried on.
+/// The state of a call that is kept over all its attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallAttempts {
-    /// The method's `idempotency_level` allows to run it twice.
+    /// The method's `idempotency_level` allows running it twice.
     is_idempotent: bool,
     attempts: u32,
     /// An earlier attempt may have been processed.
@@ -62,17 +62,17 @@ impl CallAttempts {
         Self { is_idempotent, attempts: 0, maybe_processed: false }
     }
 
-    /// The call was opened on a connection.
+    /// Notes that the call was opened on a connection.
     pub(crate) const fn note_opened(&mut self) {
         self.attempts += 1;
     }
 
-    /// Whether an earlier attempt may have been processed, whatever became of the last.
+    /// Whether an earlier attempt may have been processed, whatever the result of the last one.
     pub(crate) const fn maybe_processed(self) -> bool {
         self.maybe_processed
     }
 
-    /// Judges an attempt. `is_held` says whether the whole request can be sent again.
+    /// Decides what follows an attempt. `is_held` says whether the whole request can be sent again.
     pub(crate) const fn judge(&mut self, unanswered: Unanswered, is_held: bool) -> Verdict {
         let is_repeatable = is_held && self.attempts < MAX_ATTEMPTS;
         match unanswered {
@@ -96,21 +96,21 @@ impl CallAttempts {
     }
 }
 
-/// Why a connection could not be made, as far as that decides what waiting calls do.
+/// Why a connection could not be made. This decides what the waiting calls do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusedPolicy {
-    /// Trying again can't help: it fails every call that waits.
+    /// Trying again can't help. Every waiting call fails.
     Fatal,
-    /// The server is there, but full or shutting down: it is asked again, unless a call says that it does not wait.
+    /// The server is full or shutting down. Calls try again, except with `wait_for_ready(false)`.
     Busy,
-    /// It closed the connection before any Hello: it is asked a few times.
+    /// The server closed the connection before its Hello. By default, calls make a few attempts.
     Closed,
-    /// Nobody is there: calls fail, unless they wait for ready.
+    /// No server can be reached. Calls fail, except with `wait_for_ready(true)`.
     Unreachable,
 }
 
 impl RefusedPolicy {
-    /// What a server's `GoAway` in place of its Hello means.
+    /// The policy for a server's `GoAway` in place of its Hello.
     pub(crate) const fn of_go_away(code: Code, retry_after_ms: u32) -> Self {
         match code {
             Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied => Self::Fatal,
@@ -136,16 +136,16 @@ impl RefusedPolicy {
 /// Whether a call waits for a server that does not serve it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadyPolicy {
-    /// It waits for a server that is busy, and for no other.
+    /// It waits for a busy server only.
     Default,
     /// It waits for any server.
     Wait,
-    /// It waits for none.
+    /// It waits for no server.
     FailAtOnce,
 }
 
 impl ReadyPolicy {
-    /// As users say it: `wait_for_ready`, or nothing.
+    /// The policy for a user's `wait_for_ready`, which may be unset.
     pub(crate) const fn of(wait_for_ready: Option<bool>) -> Self {
         match wait_for_ready {
             None => Self::Default,
@@ -155,20 +155,20 @@ impl ReadyPolicy {
     }
 }
 
-/// How long to wait before the next attempt to connect: 50 ms × 1.6ⁿ, at most 5 s, ± 20 %, and at least what the server
-/// asked for.
+/// How long to wait before the next attempt to connect: 50 ms × 1.6ⁿ, at most 5 s, ± 20 %, and at least as long as the
+/// server asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// A call was answered: the next failure is the first one again.
+    /// Starts again, because a call was answered. The next failure counts as the first.
     pub(crate) const fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Counts a lost connection that has lasted so long, and says how long to wait.
+    /// Counts a lost connection that has lasted `lasted`, and returns how long to wait.
     pub(crate) fn after_loss(&mut self, lasted: Duration, retry_after_ms: u32, unit: f64) -> Duration {
         if lasted >= LASTING {
             self.reset();
@@ -176,7 +176,7 @@ impl Backoff {
         self.next(retry_after_ms, unit)
     }
 
-    /// Counts a failure, and says how long to wait. `unit` is between 0 and 1 and spreads the jitter.
+    /// Counts a failure, and returns how long to wait. `unit` is a random number between 0 and 1 for the jitter.
     pub(crate) fn next(&mut self, retry_after_ms: u32, unit: f64) -> Duration {
         let wait = delay(self.failures, unit);
         self.failures = self.failures.saturating_add(1);

@@ -1,11 +1,11 @@
-//! The calls of one connection, each in a slot that is used again, and found by a key that is not.
+//! The calls of one connection. Their slots are reused, but their keys are not.
 //!
-//! A key outlives its call: whoever still holds one finds nothing, and never another call.
+//! A key may outlive its call. It then finds nothing, and never another call.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Names one call of one connection, for as long as anybody cares.
+/// Identifies one call of one connection, also after the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallKey {
     slot: u32,
@@ -42,7 +42,7 @@ impl<T> Table<T> {
         CallKey { slot, serial }
     }
 
-    /// Drops a value, where it is.
+    /// Drops a value in its slot.
     pub(crate) fn remove(&mut self, key: CallKey) {
         const KEPT: usize = 1024;
         let Some(slot) = self.slots.get_mut(key.slot as usize) else { return };
@@ -90,8 +90,8 @@ pub(crate) type ById = HashMap<u64, CallKey, BuildHasherDefault<IdHasher>>;
 
 /// Spreads one number over all bits by Fibonacci hashing (2^64 divided by the golden ratio).
 ///
-/// Ids rise one by one, so this spreads them well. A peer that chose them to collide would slow down its own connection
-/// alone, whose table holds no more calls than its limit.
+/// Ids rise one by one, so this spreads them well. A peer that chooses ids that collide only slows down its own connection,
+/// and the number of calls in its table is limited.
 #[derive(Debug, Default)]
 pub(crate) struct IdHasher(u64);
 

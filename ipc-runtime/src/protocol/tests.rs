@@ -1,4 +1,4 @@
-//! Rules that are about two sides, or about several parts of one, held on two cores that a test joins by hand.
+//! Tests of rules for both sides, or for several modules of one side. A test connects two cores by hand.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -25,7 +25,7 @@ use crate::status::Status;
 
 const MAX_FRAME: usize = 64 * 1024;
 
-/// A client's and a server's core, and the time.
+/// A client's core, a server's core, and the time.
 struct Duo {
     client: Connection,
     server: Connection,
@@ -57,7 +57,7 @@ impl Duo {
         Self { client: connection(Role::Client), server: connection(Role::Server), now }
     }
 
-    /// Opens a call whose request has so many bytes.
+    /// Opens a call whose request has `bytes` bytes.
     fn open(&mut self, bytes: usize, deadline: Option<Instant>) -> CallKey {
         let mut rest = BytesMut::new();
         let message = vec![0_u8; bytes];
@@ -84,17 +84,17 @@ impl Duo {
         self.client.open(self.now, opening).unwrap()
     }
 
-    /// What the client gives out to be written.
+    /// The bytes that the client hands over for writing.
     fn hand_over(&mut self) -> Transmit {
         self.client.poll_transmit(self.now).unwrap()
     }
 
-    /// The transport takes nothing of it.
+    /// Gives the bytes back: the transport took none of them.
     fn give_back(&mut self, transmit: Transmit) {
         self.client.transmitted(self.now, transmit, false);
     }
 
-    /// Everything that the client has to write arrives.
+    /// Passes everything that the client has to write to the server.
     fn client_writes(&mut self) {
         pass(self.now, &mut self.client, &mut self.server);
     }
@@ -114,7 +114,7 @@ impl Duo {
         self.server.finish(self.now, call.key, Finish::Answered(Payload::Small(&frame)));
     }
 
-    /// What the client's reader of a call finds.
+    /// The next part for the client's reader of a call.
     fn read(&mut self, key: CallKey) -> Option<Next> {
         self.client.next(key, &mut VecDeque::<Waiting>::new(), Waker::noop())
     }

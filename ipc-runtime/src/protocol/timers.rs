@@ -1,5 +1,5 @@
-//! The timeouts of a connection: when something last happened, what is due next, and what it means when it is (wire
-//! protocol, sections 2, 7 and 8). It decides; the connection acts.
+//! The timeouts of a connection: the times of the last events, the next timeout, and its meaning (wire protocol,
+//! sections 2, 7 and 8). This module decides, and the connection acts.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,27 +8,27 @@ use super::ending::Ending;
 use crate::error::IpcError;
 use crate::status::Status;
 
-/// How long a side that has said its last waits for the peer to read it (wire protocol, section 8).
+/// How long a side waits for the peer to read its last frame (wire protocol, section 8).
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
-/// When something last happened, and when to look again.
+/// The times of the last events, and of the earliest deadline.
 #[derive(Debug)]
 pub(super) struct Timers {
     read_timeout: Duration,
     write_timeout: Duration,
     last_read: Instant,
-    /// When this side last asked whether the peer is there, since something arrived.
+    /// When this side last sent a Ping, if nothing has arrived since then.
     pub(super) pinged: Option<Instant>,
     frame_began: Option<Instant>,
-    /// Since when a write makes no progress.
+    /// The time since which a write makes no progress.
     pub(super) blocked: Option<Instant>,
-    /// Somebody writes: what comes of it is not known yet.
+    /// A thread writes, and its progress is not known yet.
     is_writing: bool,
-    /// Since when writing has failed, and only what has already arrived is read.
+    /// When writing failed. After that, only input that has already arrived is read.
     write_failed: Option<Instant>,
-    /// No call has an earlier deadline.
+    /// No call has an earlier deadline than this.
     pub(super) deadline: Option<Instant>,
-    /// Something may be due earlier than when this was last asked.
+    /// A timeout may have become earlier since this was last read.
     is_sooner: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Due {
     /// Deadlines of calls have passed.
     Deadlines,
     End(Box<Ending>),
-    /// The peer takes nothing: there is no use in writing on.
+    /// The peer takes no bytes, so writing more is useless.
     Close(Box<Ending>),
 }
 
@@ -59,25 +59,25 @@ impl Timers {
         }
     }
 
-    /// Something arrived.
+    /// Notes that bytes have arrived.
     pub(super) const fn note_read(&mut self, now: Instant) {
         self.last_read = now;
         self.pinged = None;
     }
 
-    /// Whole frames were taken, or none was complete. After them the input is inside a frame, or not.
+    /// Notes whether complete frames were taken (`any`), and whether the input now ends inside a frame.
     pub(super) fn note_frames(&mut self, now: Instant, any: bool, is_inside_frame: bool) {
         let began = self.frame_began.filter(|_| !any);
         self.frame_began = is_inside_frame.then(|| began.unwrap_or(now));
     }
 
-    /// This side has stopped reading, so nobody can be blamed for silence.
+    /// Notes that this side has stopped reading, so the peer is not responsible for silence.
     pub(super) const fn note_reading_stopped(&mut self, now: Instant) {
         self.last_read = now;
         self.frame_began = None;
     }
 
-    /// Somebody begins to write.
+    /// Notes that a thread begins to write.
     pub(super) const fn note_writing(&mut self) {
         self.is_writing = true;
     }
@@ -94,7 +94,7 @@ impl Timers {
         }
     }
 
-    /// Nothing is left of a write that made no progress.
+    /// Notes that nothing is left of a write that made no progress.
     pub(super) const fn note_unblocked(&mut self) {
         self.blocked = None;
     }
@@ -105,7 +105,7 @@ impl Timers {
         self.is_sooner = true;
     }
 
-    /// Makes sure that a deadline is noticed.
+    /// Takes a call's deadline into account.
     pub(super) fn note_deadline(&mut self, deadline: Option<Instant>) {
         if let Some(deadline) = deadline
             && self.deadline.is_none_or(|earliest| deadline < earliest)
@@ -115,7 +115,7 @@ impl Timers {
         }
     }
 
-    /// Whether something may be due earlier than when this was last asked.
+    /// Whether a timeout may have become earlier since the last call of this function.
     pub(super) const fn take_is_sooner(&mut self) -> bool {
         std::mem::replace(&mut self.is_sooner, false)
     }
@@ -132,12 +132,12 @@ impl Timers {
         [frame, write, failed, self.deadline].into_iter().flatten().fold(self.quiet_until(), Instant::min)
     }
 
-    /// Since when a write makes no progress, as far as that can be told.
+    /// The time since which a write makes no progress, if that is known.
     fn held_up(&self) -> Option<Instant> {
         self.blocked.filter(|_| !self.is_writing)
     }
 
-    /// When a silent peer is asked, or given up.
+    /// When a silent peer gets a Ping, or the connection ends because of its silence.
     fn quiet_until(&self) -> Instant {
         match self.pinged {
             None => later(self.last_read, self.read_timeout / 3),
@@ -147,7 +147,7 @@ impl Timers {
         }
     }
 
-    /// What the time means, the gravest first. What has arrived must have been read before.
+    /// The most serious timeout that is due. Everything that has arrived must be read before.
     pub(super) fn check(&mut self, now: Instant) -> Option<Due> {
         let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= later(since, limit));
         if passed(self.write_failed, LINGER) {
@@ -182,7 +182,7 @@ impl Timers {
     }
 }
 
-/// An instant that far ahead. A duration beyond the clock is as good as a year.
+/// The instant `duration` later. If the clock can't represent it, a year later.
 pub(crate) fn later(instant: Instant, duration: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     instant.checked_add(duration).unwrap_or(instant + YEAR)

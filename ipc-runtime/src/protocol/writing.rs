@@ -14,8 +14,8 @@ use crate::error::IpcError;
 use crate::status::Status;
 
 impl Connection {
-    /// Bytes to write, if there are any and nobody writes already. Whoever gets them must bring them back to
-    /// [`transmitted`](Self::transmitted). What is in them counts as handed to the transport from here on.
+    /// Bytes to write, if there are any and no thread writes already. The caller must give them back to
+    /// [`transmitted`](Self::transmitted). From here on, they count as handed to the transport.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         if self.has_write_failed || self.phase == Phase::Closed || self.outbox.is_in_flight() {
             return None;
@@ -43,7 +43,7 @@ impl Connection {
         transmit
     }
 
-    /// Takes back what was handed over: all of it was written, or the transport takes no more for now.
+    /// Takes back the bytes that were handed over. All were written, or the transport takes no more for now.
     pub(crate) fn transmitted(&mut self, now: Instant, transmit: Transmit, progress: bool) {
         if self.has_write_failed || self.phase == Phase::Closed {
             self.outbox.clear();
@@ -61,7 +61,7 @@ impl Connection {
         self.end_if_done(now);
     }
 
-    /// Writing has failed. What has already arrived is still handled.
+    /// Notes that writing has failed. Input that has already arrived is still handled.
     pub(crate) fn handle_write_error(&mut self, now: Instant) {
         if std::mem::replace(&mut self.has_write_failed, true) {
             return;
@@ -77,7 +77,7 @@ impl Connection {
         }
     }
 
-    /// Whether something waits to be written and the transport is not known to be full.
+    /// Whether frames wait and the transport may have room.
     pub(crate) fn can_transmit(&self) -> bool {
         let has_work = self.outbox.has_work() || self.last_words.is_some() || !self.credits.is_empty();
         has_work && !self.outbox.is_blocked() && !self.outbox.is_in_flight()
@@ -88,7 +88,7 @@ impl Connection {
         self.outbox.is_blocked()
     }
 
-    /// Frames that came together since the last write began, and about how many bytes they are.
+    /// How many frames were added since the last write began, and about how many bytes they have.
     pub(crate) fn gathered(&self) -> (usize, usize) {
         self.outbox.gathered()
     }
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// Copies bytes to what is written next, or puts them behind it as they are.
+    /// Adds bytes to the next write: copied, or as a part of their own.
     pub(super) fn stage_bytes(&mut self, key: CallKey, bytes: Payload<'_>) {
         let is_own = self.calls.get(key).is_some_and(|call| call.side == Side::Caller);
         let owner = is_own.then_some((key, false));
@@ -135,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// Sends frames of a call: at once if nothing waits before them, else when its turn comes.
+    /// Sends frames of a call: at once if nothing waits before them, otherwise at the call's turn.
     pub(super) fn send_frames(&mut self, key: CallKey, frames: Payload<'_>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.has_sent_frames = true;
@@ -155,7 +155,7 @@ impl Connection {
         }
     }
 
-    /// Queues a frame that waits for no turn.
+    /// Queues a frame that takes no turns.
     pub(super) fn put_control(&mut self, id: u64, body: WireBody, is_reply: bool) {
         let encoder = self.encoder;
         if let Err(error) = self.outbox.put_control(is_reply, |buffer| encoder.put(buffer, id, body)) {
@@ -163,7 +163,7 @@ impl Connection {
         }
     }
 
-    /// Queues the credit that calls have to give.
+    /// Queues the credit that calls have to send.
     pub(super) fn put_credits(&mut self) {
         let mut credits = std::mem::take(&mut self.credits);
         for key in credits.drain(..) {
@@ -177,7 +177,7 @@ impl Connection {
         self.credits = credits;
     }
 
-    /// The last `GoAway` follows everything else.
+    /// Queues the last `GoAway`, after all other frames.
     pub(super) fn put_last_words(&mut self) {
         if self.last_words.is_none() || !matches!(self.phase, Phase::Flushing { .. }) {
             return;

@@ -1,4 +1,4 @@
-//! New connections: how many there may be, the Hello, and the refusals.
+//! New connections: their limits, the Hello, and refusals.
 //!
 //! It greets. What happens on a connection afterwards is for its driver and the calls.
 
@@ -20,7 +20,7 @@ use crate::protocol::handshake::{self, HELLO_ENCODER, Role, Terms};
 use crate::status::Status;
 use crate::transport::ByteStream;
 
-/// What a client that is refused for want of room is asked to wait.
+/// How long a client is asked to wait if it is refused because the server is full.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Core {
@@ -81,7 +81,7 @@ async fn receive(
     drop(waiting);
     let ByteStream { input, output, peer } = stream;
     let peer = peer.with_own_words(&hello.peer_version, hello.instance_id, std::iter::empty());
-    // Nothing else of what the client said is kept.
+    // Nothing else of the client's Hello is kept.
     drop(hello);
     let stream = ByteStream { input, output, peer };
     run(Arc::clone(core), stream, reader, own, terms, place).await;
@@ -156,7 +156,7 @@ impl Refused {
         Box::new(Self { stream, status, retry_after })
     }
 
-    /// Tells it. In a flood, the connection is just closed.
+    /// Tells the client why. In a flood, the connection is closed without a `GoAway`.
     async fn see_off(self: Box<Self>, core: &Core, user: User) {
         let Self { stream, status, retry_after } = *self;
         if let Some(_farewell) = core.counts.farewells.take(user) {

@@ -1,4 +1,4 @@
-//! What a server is made of: its settings, its services, and what is checked before it listens.
+//! A server's settings and services, and the checks before it listens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::protocol::handshake;
 use crate::status::Status;
 use crate::transport::Listener;
 
-/// The bytes of requests that one connection may have open, unless the builder says otherwise.
+/// The default limit for the bytes of one connection's open requests.
 const DEFAULT_REQUEST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What the requests of one connection, and of all of them, may take once they are decoded. Texts that fill
+/// The default limits for the memory of decoded requests, of one connection and of all. Strings that fill
 /// [`DEFAULT_REQUEST_BYTES`] fit.
 const DEFAULT_DECODED_BYTES: u64 = 136 * 1024 * 1024;
 const DEFAULT_TOTAL_DECODED_BYTES: u64 = 4 * DEFAULT_DECODED_BYTES;
@@ -34,7 +34,7 @@ pub struct ServerBuilder {
 }
 
 impl Server {
-    /// A server to be configured.
+    /// A builder for a server.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
     }
@@ -59,35 +59,35 @@ impl ServerBuilder {
         }
     }
 
-    /// Serves `service`, a generated `…Server` around an implementation, too.
+    /// Adds a service: a generated `…Server` around an implementation.
     pub fn add_service<S: Service>(mut self, service: S) -> Self {
         self.router.add(service);
         self
     }
 
-    /// Puts `layer` around every call of every service, inside those added before it. For one service alone, see
-    /// [`Layered`](crate::Layered).
+    /// Puts `layer` around every call of every service, inside the layers that were added before it. For a layer around
+    /// one service, see [`Layered`](crate::Layered).
     pub fn layer(mut self, layer: impl ServerLayer) -> Self {
         self.layers = self.layers.with(&Layers::one(layer));
         self
     }
 
-    /// How many calls one connection may have open; clients queue their calls beyond it. Default: 256. With 0 the
-    /// server accepts no calls.
+    /// How many calls one connection may have open. Clients queue further calls. Default: 256. With 0 the server accepts
+    /// no calls.
     pub const fn max_concurrent_calls(mut self, calls: u32) -> Self {
         self.options.max_concurrent_calls = calls;
         self
     }
 
-    /// How many calls all connections together may have running; one more is answered `RESOURCE_EXHAUSTED` and
-    /// not processed. Default: as many as the connections' own limits add up to.
+    /// How many calls may run on all connections together. Further calls fail with `RESOURCE_EXHAUSTED` and are not
+    /// processed. Default: only the limits of the connections apply.
     pub const fn max_total_calls(mut self, calls: usize) -> Self {
         self.options.max_total_calls = calls;
         self
     }
 
-    /// How many bytes the requests of one connection's open calls may have together; clients queue their calls beyond it,
-    /// and one request always fits. It counts requests as they are on the wire, and no streamed messages. Default: 16 MiB.
+    /// How many bytes the requests of one connection's open calls may have together. Clients queue further calls. One
+    /// request always fits. It counts bytes on the wire, without streamed messages. Default: 16 MiB.
     ///
     /// 0 means no limit.
     pub const fn max_request_bytes(mut self, bytes: u64) -> Self {
@@ -95,47 +95,56 @@ impl ServerBuilder {
         self
     }
 
-    /// How much memory the requests of one connection, and of all connections together, may take once they are decoded.
-    /// It is estimated from the worst that their bytes can become, before they are decoded. A call beyond it is answered
-    /// `RESOURCE_EXHAUSTED` and not processed; one request always fits. A request with one large string or `bytes` field
-    /// counts eight times its size and a little more. Default: 136 MiB and 544 MiB.
+    /// How much memory decoded requests may take, on one connection and on all connections together. Default: 136 MiB and
+    /// 544 MiB.
+    ///
+    /// The memory of a request is estimated for the worst case before the request is decoded. A request with one large
+    /// string or `bytes` field counts a little more than eight times its size. One request always fits. A call beyond the
+    /// limit fails with `RESOURCE_EXHAUSTED` and is not processed.
+    ///
+    /// A streamed message counts only until the handler asks for the next one. So this does not limit the memory of a
+    /// handler that collects the messages of a stream.
     pub const fn max_decoded_bytes(mut self, per_connection: u64, total: u64) -> Self {
         self.options.max_decoded_bytes = per_connection;
         self.options.max_total_decoded_bytes = total;
         self
     }
 
-    /// How many bytes of streamed messages, 32 more for each, a client may send on a call before the handler has
-    /// taken them. One message may go beyond it. It bounds what an unread stream costs in memory. Default: 256 KiB.
+    /// How many bytes of streamed messages a client may send on one call before the handler has taken them. Each message
+    /// counts its size + 32. One message may go beyond the limit. It bounds the memory of an unread stream. Default:
+    /// 256 KiB.
     pub const fn initial_credit(mut self, bytes: u64) -> Self {
         self.options.initial_credit = bytes;
         self
     }
 
-    /// How long calls that run may go on after a shutdown has begun; then they are ended with `UNAVAILABLE`.
-    /// Default: 10 seconds.
+    /// How long running calls may go on after a shutdown has begun. Then they are ended with `UNAVAILABLE`. Default:
+    /// 10 seconds.
     pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options.drain_timeout = timeout;
         self
     }
 
-    /// Lets processes of this user connect, too. By default only the server's own user and root may: the kernel's word
-    /// for who connects is checked before a byte is read. With any such rule the socket gets mode 0666, and a directory
-    /// that is made for it 0711, because the file system would keep them out otherwise. On Windows no rule lets anybody
-    /// else in: the pipe admits the server's own user alone.
+    /// Also lets processes of this user connect. By default, only the server's own user and root may connect. The kernel
+    /// says who connects, and this is checked before a byte is read.
+    ///
+    /// With any such rule, the socket gets mode 0666, and a directory that is created for it gets 0711. Otherwise the
+    /// file system would keep the allowed users out. On Windows no rule admits other users: the pipe only admits the
+    /// server's own user.
     pub fn allow_uid(self, uid: u32) -> Self {
         self.allow(move |peer| peer.uid == Some(uid))
     }
 
-    /// Lets processes whose effective group is this connect, too.
+    /// Also lets processes with this effective group connect.
     pub fn allow_gid(self, gid: u32) -> Self {
         self.allow(move |peer| peer.gid == Some(gid))
     }
 
-    /// Lets processes connect, too, if `rule` returns `true` for them. It is asked before the peer has said anything, so
-    /// of [`PeerInfo`] only what the system knows is there.
+    /// Also lets processes connect if `rule` returns `true` for them. It is called before the peer has said anything, so
+    /// [`PeerInfo`] only has what the system knows.
     ///
-    /// With any such rule, a quarter of all connections is kept for users who have none, so that one user can't take all.
+    /// With any such rule, a quarter of all connections is reserved for users who have none, so that one user can't take
+    /// all.
     pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         self.options.policy.allow(rule);
         self
@@ -147,21 +156,24 @@ impl ServerBuilder {
         self
     }
 
-    /// Binds `config.endpoint_path` and listens: clients can connect when this returns.
+    /// Binds `config.endpoint_path` and listens. Clients can connect when this returns.
     ///
-    /// On Unix a missing directory is made (mode 0700); one that others may write in is refused. A lock file beside the
-    /// socket, held until the server is dropped or the process ends, keeps a second server away, and under it a socket
-    /// that nobody listens on any more is replaced. The socket has mode 0600 from the moment it exists, and is removed
-    /// when the server is dropped.
+    /// On Unix a missing directory is created (mode 0700). A directory in which others may write is refused. A lock file
+    /// beside the socket prevents a second server. It is locked until the server is dropped or the process ends. While it
+    /// holds the lock, the server replaces a socket on which no server listens. The socket has mode 0600 from the moment
+    /// it exists. It is removed when the server is dropped.
     ///
-    /// On Windows the pipe belongs to the server's user, admits this user alone, and only from this machine. It must be
-    /// the first of its name, so nobody else can have it meanwhile; the name goes with the last connection.
+    /// On Windows the pipe belongs to the server's user, and admits only this user and only from this machine. It must be
+    /// the first of its name, so no other server can have the name. The name disappears with the last connection.
     ///
     /// # Errors
     ///
-    /// [`IpcError::Io`]: of kind `InvalidInput` for a setting out of its bounds or a service added twice,
-    /// `AddrInUse` where a server has the endpoint, with its pid; `PermissionDenied` for a directory or a socket that
-    /// belongs to somebody else; `AlreadyExists` for a file that is no socket; and what else the system says.
+    /// [`IpcError::Io`] of one of these kinds, or another error of the system:
+    ///
+    /// - `InvalidInput`: a setting is out of its bounds, or a service was added twice.
+    /// - `AddrInUse`: a server has the endpoint. The message has its pid.
+    /// - `PermissionDenied`: the directory or the socket belongs to another user.
+    /// - `AlreadyExists`: a file that is not a socket has the path.
     pub async fn bind(self, config: &IpcConfig) -> Result<Server, IpcError> {
         config.validate()?;
         self.check()?;
@@ -210,7 +222,7 @@ mod tests {
     use super::*;
     use crate::protocol::growth::estimate;
 
-    /// A message with one field of so many bytes.
+    /// A message with one field of `length` bytes.
     fn text(length: usize) -> Vec<u8> {
         prost::Message::encode_to_vec(&"x".repeat(length))
     }

@@ -20,7 +20,7 @@ impl CallCount {
     ///
     /// # Errors
     ///
-    /// All connections together have as many as they may.
+    /// All connections together have reached their limit.
     pub(super) fn begin(&self) -> Result<(), Status> {
         let limit = self.limit;
         self.running
@@ -29,7 +29,7 @@ impl CallCount {
             .map_err(|_| Status::resource_exhausted(format!("limit of {limit} calls at once on the server")))
     }
 
-    /// A call that was counted has really ended.
+    /// A call that was counted has ended.
     pub(super) fn end(&self) {
         self.running.fetch_sub(1, Ordering::AcqRel);
     }

@@ -53,7 +53,7 @@ pub(crate) struct Core {
     one_left: Notify,
 }
 
-/// A connection's entry among those that a shutdown drains; removed when dropped.
+/// A connection's entry in the list that a shutdown drains. Dropping this removes the entry.
 pub(crate) struct Registered<'a> {
     core: &'a Core,
     key: u64,
@@ -99,11 +99,11 @@ impl Core {
 
     /// Waits until a shutdown begins.
     pub(crate) async fn draining(&self) {
-        // It ends with an error only if the sender is gone, which is here.
+        // It fails only if the sender was dropped, and `self` holds the sender.
         _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
-    /// Makes a connection known to a shutdown, which may have begun already.
+    /// Adds a connection to the list that a shutdown drains. The shutdown may already have begun.
     pub(crate) fn register(&self, connection: &Arc<ServerConnection>) -> Registered<'_> {
         let key = self.next_connection.fetch_add(1, Ordering::Relaxed);
         lock(&self.connections).insert(key, Arc::downgrade(connection));
@@ -113,7 +113,7 @@ impl Core {
         Registered { core: self, key }
     }
 
-    /// Calls of all connections together.
+    /// The number of calls on all connections.
     pub(crate) fn counted_calls(&self) -> usize {
         self.calls.running()
     }
@@ -131,7 +131,7 @@ impl Core {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         lock(&self.core.connections).remove(&self.key);
-        // One who asks later finds it gone already.
+        // A task that checks later finds the entry already removed.
         self.core.one_left.notify_one();
     }
 }

@@ -6,21 +6,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::places::Places;
 
-/// Connections that have not said Hello yet; there may be this many, or `max_connections` if that is more.
+/// How many connections may not have said Hello yet. The limit is this, or `max_connections` if that is more.
 const MIN_WAITING: usize = 16;
 
-/// Refused connections that are told why. Above it they are simply closed.
+/// How many refused connections are told why at the same time. Further ones are closed without a `GoAway`.
 const MAX_FAREWELLS: usize = 64;
 
-/// Connections that have written everything and wait for the peer to read. Above it they are closed at once. Those that
-/// still write count as served.
+/// How many connections that have written everything may wait for the peer to read. Further ones are closed at once. A
+/// connection that still writes counts as served.
 const MAX_ENDINGS: usize = 64;
 
-/// Connections that nobody has looked at yet. While there are so many, no more are accepted. In a flood their tasks would
-/// pile up otherwise, and those of served clients would have to wait behind them.
+/// How many accepted connections may wait to be handled. While there are this many, no more are accepted. Otherwise the
+/// tasks of a flood of connections would delay those of served clients.
 const MAX_NEWCOMERS: usize = 16;
 
-/// How many there are of what a server has a limit for.
+/// The counts for a server's limits.
 #[derive(Debug)]
 pub(crate) struct Counts {
     newcomers: Arc<Semaphore>,
@@ -30,7 +30,7 @@ pub(crate) struct Counts {
     pub(super) farewells: Arc<Places>,
 }
 
-/// Held by a connection that nobody has looked at yet.
+/// Held by an accepted connection that waits to be handled.
 pub(crate) type Newcomer = OwnedSemaphorePermit;
 
 impl Counts {

@@ -1,7 +1,7 @@
 //! A call on the server as it arrives, and the four ways in which a handler can be called.
 //!
-//! Which handler it is, the generated code knows. How that runs is in [`task`](super::task), and what it takes and answers
-//! in [`work`](super::work).
+//! The generated code knows the handler. [`task`](super::task) runs the handler. Its request and its answer are in
+//! [`work`](super::work).
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,11 +25,11 @@ use crate::streaming::Streaming;
 /// A call that has arrived and waits for its handler.
 pub struct ServerCall {
     pub(super) slot: CallSlot,
-    /// The whole request, where it came with the call.
+    /// The whole request, if it came with the call.
     pub(super) message: Option<Bytes>,
     pub(super) metadata: Metadata,
     pub(super) layers: Layers<Status>,
-    /// Which of the router's methods it is.
+    /// The index of its method in the router.
     pub(super) route: usize,
     pub(super) dispatcher: Arc<Dispatcher>,
 }
@@ -59,12 +59,12 @@ const SERVER_STREAMING: Shape = Shape { requests: false, responses: true };
 const BIDI_STREAMING: Shape = Shape { requests: true, responses: true };
 
 impl ServerCall {
-    /// Puts `layers` around the call, inside those it has.
+    /// Puts `layers` around the call, inside its existing layers.
     pub(crate) fn add_layers(&mut self, layers: &Layers<Status>) {
         self.layers = self.layers.with(layers);
     }
 
-    /// Answers that there is no such method.
+    /// Answers with `UNIMPLEMENTED`.
     pub fn unimplemented(self) {
         self.slot.fail(&Status::unimplemented("no such method"));
     }
@@ -83,7 +83,7 @@ impl ServerCall {
         });
     }
 
-    /// Runs a handler that reads a stream and answers once.
+    /// Runs a handler that reads a stream and answers with one message.
     pub fn client_streaming<Q, R, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,
@@ -110,7 +110,7 @@ impl ServerCall {
         });
     }
 
-    /// Runs a handler that reads a stream and answers with one.
+    /// Runs a handler that reads a stream and answers with a stream.
     pub fn bidi_streaming<Q, F, Fut>(self, handler: F)
     where
         Q: Message + Default + 'static,

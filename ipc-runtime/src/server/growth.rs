@@ -1,14 +1,14 @@
-//! What decoded requests may take in memory: a budget for each connection, and one for all of them together.
+//! The memory of decoded requests: a budget for each connection, and one for all connections together.
 //!
-//! A request is charged before it is decoded, for as long as its call lasts. So is each message of a streamed request,
-//! until the handler takes the next.
+//! A request is charged before it is decoded, until its call ends. A message of a streamed request is charged until the
+//! handler asks for the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::status::Status;
 
-/// What all connections of a server share.
+/// The budget that all connections of a server share.
 #[derive(Clone, Debug)]
 pub(super) struct TotalBudget {
     total: Arc<Account>,
@@ -28,7 +28,7 @@ pub(crate) struct Budget {
     total: Arc<Account>,
 }
 
-/// So much of a budget is used, until this is dropped. Most calls use none.
+/// An amount taken from a budget until this is dropped. Most calls take none.
 #[derive(Debug)]
 pub(crate) struct Charge(Option<Box<(Budget, u64)>>);
 
@@ -47,7 +47,7 @@ impl Account {
         Self { limit, used: AtomicU64::new(0) }
     }
 
-    /// Takes the amount if it fits. One amount always fits an account of which nothing is used.
+    /// Takes the amount if it fits. Any amount fits if nothing is used.
     fn take(&self, amount: u64) -> bool {
         let fits = |used: u64| {
             let sum = used.saturating_add(amount);
@@ -66,7 +66,7 @@ impl Charge {
     ///
     /// `RESOURCE_EXHAUSTED`: the budget is used up, and nothing was taken.
     pub(crate) fn take(budget: &Budget, amount: u64) -> Result<Self, Status> {
-        // What is not charged is cheap to hold, and most calls are that.
+        // Most requests are this small, so most calls are not charged.
         const FREE: u64 = 32 * 1024;
         if amount <= FREE {
             return Ok(Self(None));

@@ -1,6 +1,6 @@
 //! The server's side of one connection: calls that arrive are counted and handed to the router.
 //!
-//! Admission by the connection's own limits has happened in the core. Here are the limits that all connections share.
+//! The core has already applied the connection's own limits. This module applies the limits that all connections share.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::protocol::roles::Arrival;
 use crate::protocol::table::CallKey;
 use crate::status::Status;
 
-/// What the connection's driver asks the server.
+/// Answers the driver's questions on behalf of the server.
 pub(super) struct ServerHost {
     core: Arc<Core>,
     connection: Arc<ServerConnection>,
     dispatcher: Arc<Dispatcher>,
-    /// Where the last call went; the next often goes there, too.
+    /// The route of the last call. The next call often has the same.
     last_route: usize,
     /// The connection's place among those that are served, and then among those that wait for their peer to read.
     place: Option<Place>,
@@ -51,7 +51,7 @@ impl ServerHost {
                 return self.refuse(key, &status);
             }
         };
-        // From here on the slot counts the call down.
+        // From here on, dropping the slot ends the count of this call.
         let slot = CallSlot::new(Arc::clone(connection), key, id, deadline, charge);
         let route = target as usize;
         let (layers, dispatcher) = (self.core.layers.clone(), Arc::clone(&self.dispatcher));

@@ -1,4 +1,4 @@
-//! A call inside its layers: one of them may answer in the handler's stead.
+//! A call inside its layers. A layer may answer in place of the handler.
 
 use bytes::Bytes;
 
@@ -11,8 +11,8 @@ use crate::request::Response;
 use crate::status::Status;
 use crate::streaming::Streaming;
 
-/// Runs the handler inside its layers; returns also what a layer answers with in its stead, unless that is a stream, which
-/// has been sent then.
+/// Runs the handler inside its layers. If a layer answers in place of the handler, this also returns that answer. If that
+/// answer is a stream, it is already sent when this returns.
 pub(super) async fn run(
     layers: Layers<Status>,
     path: Path,

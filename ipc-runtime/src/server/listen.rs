@@ -12,14 +12,14 @@ use crate::endpoint::Place;
 use crate::error::IpcError;
 use crate::transport::{ByteStream, Listener};
 
-/// How long accepting pauses when the system can't give another connection.
+/// How long accepting pauses if the system can't accept another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Calls that had not ended within the drain timeout and were ended with `UNAVAILABLE`.
+    /// How many calls did not end within the drain timeout, and were ended with `UNAVAILABLE`.
     pub calls_cut: usize,
 }
 
@@ -41,7 +41,7 @@ impl Source {
     }
 }
 
-/// A server that listens. Clients can connect already; their calls are answered while it serves.
+/// A server that listens. Clients can already connect. Their calls are answered while it serves.
 #[derive(Debug)]
 pub struct Server {
     pub(super) core: Arc<Core>,
@@ -61,34 +61,34 @@ impl Server {
         &self.core
     }
 
-    /// Where it listens.
+    /// The path or pipe name on which the server listens.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.core.config.endpoint_path
     }
 
-    /// Serves until the future is dropped. All connections are closed then, and their handlers dropped.
+    /// Serves until the future is dropped. Then all connections are closed and their handlers are dropped.
     ///
     /// # Errors
     ///
-    /// None so far: what accepting a connection reports is logged and tried again.
+    /// None at present. If accepting a connection fails, the error is logged and the server tries again.
     pub async fn serve(self) -> Result<Shutdown, IpcError> {
         self.serve_with_shutdown(std::future::pending::<()>()).await
     }
 
-    /// Serves until `signal` is ready, then shuts down: clients are told to go, calls that run may end within the
-    /// drain timeout, new connections are refused with `UNAVAILABLE`.
+    /// Serves until `signal` is ready, and then shuts down. Clients are told that the server goes away. Running calls may
+    /// end within the drain timeout. New connections are refused with `UNAVAILABLE`.
     ///
-    /// A handler that streams without end holds the shutdown up for the whole drain timeout and is then cut: have it
-    /// watch the same signal and end its stream.
+    /// A handler that streams without end delays the shutdown for the whole drain timeout, and its call is then ended. To
+    /// avoid this, let it watch the same signal and end its stream.
     ///
     /// # Errors
     ///
-    /// As [`serve`](Self::serve).
+    /// Like [`serve`](Self::serve).
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, all connections are closed and their handlers dropped.
+    /// If the future is dropped before it is ready, all connections are closed and their handlers are dropped.
     pub async fn serve_with_shutdown(self, signal: impl Future) -> Result<Shutdown, IpcError> {
         let mut connections = JoinSet::new();
         {
@@ -107,7 +107,7 @@ impl Server {
         (self.core.counts.newcomer().await, self.listener.accept().await)
     }
 
-    /// Accepts for ever; finished connections are cleared away meanwhile.
+    /// Accepts for ever, and removes connections that have finished.
     async fn accept_into(&self, connections: &mut JoinSet<()>) -> std::convert::Infallible {
         loop {
             tokio::select! {
@@ -146,7 +146,7 @@ impl Server {
         shutdown
     }
 
-    /// Refuses who comes until the last connection has gone.
+    /// Refuses new connections until the last connection has ended.
     async fn drained(&self, connections: &mut JoinSet<()>) {
         while !self.core.connections().is_empty() {
             let accepting = self.accept_into(connections);

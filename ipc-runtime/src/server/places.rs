@@ -1,5 +1,5 @@
-//! Places of a limited number: for connections, for calls. Where rules admit several users, some are kept for users who
-//! have none, so that one of them can't take all.
+//! Limited numbers of places for connections. If rules admit several users, some places are reserved for users who have
+//! none, so that one user can't take all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use crate::peer::PeerInfo;
 use crate::sync::lock;
 
-/// Of so many places, one is kept for users who have none.
+/// One of this many places is reserved for users who have none.
 const KEPT_OF: usize = 4;
 
-/// Who takes a place; `None` where the system does not tell.
+/// The user who takes a place; `None` if the system does not report it.
 pub(super) type User = Option<u32>;
 
-/// The user whose place it is.
+/// The user of a peer.
 pub(super) const fn user_of(peer: &PeerInfo) -> User {
     peer.uid
 }
@@ -22,7 +22,7 @@ pub(super) const fn user_of(peer: &PeerInfo) -> User {
 #[derive(Debug)]
 pub(super) struct Places {
     limit: usize,
-    /// Places that only a user may take who has none.
+    /// Places that only users who have none may take.
     kept: usize,
     taken: Mutex<Taken>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    /// Counted only where places are kept.
+    /// Counted only if places are reserved.
     by_user: HashMap<User, usize>,
 }
 
@@ -42,13 +42,13 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// So many places. `is_shared` says whether several users may come.
+    /// `limit` places. `is_shared` says whether several users may connect.
     pub(super) fn new(limit: usize, is_shared: bool) -> Arc<Self> {
         let kept = if is_shared { limit / KEPT_OF } else { 0 };
         Arc::new(Self { limit, kept, taken: Mutex::default() })
     }
 
-    /// Takes a place; `None` where the user may have no more.
+    /// Takes a place; `None` if the user may have no more.
     pub(super) fn take(self: &Arc<Self>, user: User) -> Option<Place> {
         let mut taken = lock(&self.taken);
         let free = self.limit.saturating_sub(taken.all);

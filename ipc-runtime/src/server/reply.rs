@@ -1,4 +1,4 @@
-//! A streamed answer on its way out: headers, then items as the client's credit allows.
+//! Sends a streamed answer: headers, then items as the client's credit allows.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,7 +21,7 @@ use crate::protocol::table::CallKey;
 use crate::request::Response;
 use crate::status::Status;
 
-/// What a handler that streams its answer is given to stream it with.
+/// Sends the streamed answer of a handler.
 pub struct Reply {
     link: Arc<Link>,
     key: CallKey,
@@ -30,7 +30,7 @@ pub struct Reply {
     begin: Metadata,
 }
 
-/// Instead of a message: the answer was streamed to its end.
+/// Takes the place of a message when the answer was streamed to its end.
 #[derive(Debug)]
 pub struct Streamed;
 
@@ -41,11 +41,11 @@ impl Reply {
 
     /// Sends the metadata and the items of a handler's response.
     ///
-    /// The handler's stream stays inside this call, so it may borrow what the handler borrows.
+    /// The handler's stream stays inside this function, so it may borrow what the handler borrows.
     ///
     /// # Errors
     ///
-    /// The handler's, or the stream's, or what can't be sent; it ends the call.
+    /// An error of the handler or of the stream, or an item that can't be sent. It ends the call.
     pub async fn stream<R, S>(
         mut self,
         response: Result<Response<S>, Status>,
@@ -70,7 +70,7 @@ impl Reply {
                 }
             };
             let Some(Ok(item)) = next else {
-                // The end of the stream, or its failure, needs no credit.
+                // The end or the failure of the stream needs no credit.
                 self.send(&mut batch)?;
                 next.transpose()?;
                 return Ok(Response::received(Streamed, Metadata::new(), trailers));
@@ -89,7 +89,7 @@ impl Reply {
         Err(stopped.into())
     }
 
-    /// Sends what has come together, before anything is waited for.
+    /// Sends the batch. This is done before waiting for anything.
     fn send(&self, batch: &mut Batch) -> Result<(), Status> {
         if batch.is_empty() {
             self.link.flush();
@@ -107,7 +107,7 @@ impl Reply {
             0,
             |buffer| link.encoder().put_headers(buffer, self.id, headers),
             |frame| {
-                // They leave with the first items, or before anything is waited for.
+                // They are sent with the first items, or before waiting for anything.
                 link.peek(|core| core.send_headers(key, frame));
             },
         )
@@ -124,7 +124,7 @@ impl From<Stopped> for Status {
     }
 }
 
-/// A message that a layer has encoded already.
+/// A message that a layer has already encoded.
 #[derive(Debug, Default)]
 pub(super) struct Encoded(pub(super) Bytes);
 

@@ -1,4 +1,4 @@
-//! Which service answers a method: paths in, dispatchers out. It sees no bytes and runs nothing itself.
+//! Finds the service that answers a method, from the method's path. It sees no bytes and runs nothing itself.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,20 +10,20 @@ use crate::layer::{Layers, ServerLayer};
 use crate::protocol::envelope::ServiceInfo;
 use crate::status::Status;
 
-/// What the generator implements for a service's server.
+/// The trait that the generator implements for a service's server.
 pub trait Service: Send + Sync + 'static {
     /// The full name, such as `greeter.v1.Greeter`.
     const NAME: &'static str;
-    /// The methods' wire names; a method is known by its place here.
+    /// The methods' names on the wire. A method's index in this list identifies it.
     const METHODS: &'static [&'static str];
-    /// Equal on two sides means the same schema; 0: unknown.
+    /// Equal fingerprints on two sides mean the same schema. 0: unknown.
     const FINGERPRINT: u64 = 0;
 
-    /// Answers a call of the method at this place in `METHODS`.
+    /// Answers a call of the method at this index in `METHODS`.
     fn dispatch(&self, method: usize, call: ServerCall);
 }
 
-/// A service with layers of its own, inside the server's.
+/// A service with its own layers, inside the server's layers.
 ///
 /// ```
 /// # use ipc_runtime::{CallContext, Layered, Next, Server, ServerLayer, Status};
@@ -40,7 +40,7 @@ pub struct Layered<S> {
 }
 
 impl<S: Service> Layered<S> {
-    /// `service` with `layer` around each of its calls. Wrapped again, the outer layer sees a call first.
+    /// `service` with `layer` around each of its calls. If it is wrapped again, the outer layer sees a call first.
     pub fn new(service: S, layer: impl ServerLayer) -> Self {
         Self { service, layers: Layers::one(layer) }
     }
@@ -57,7 +57,7 @@ impl<S: Service> Service for Layered<S> {
     }
 }
 
-/// A [`Service`] whose type is forgotten.
+/// A [`Service`] as a trait object.
 trait Dispatch: Send + Sync {
     fn dispatch(&self, method: usize, call: ServerCall);
 }
@@ -85,7 +85,7 @@ impl Route {
 #[derive(Default)]
 pub(crate) struct Router {
     routes: Vec<Route>,
-    /// Places in `routes`.
+    /// Indices in `routes`.
     by_path: HashMap<Box<[u8]>, usize>,
     services: Vec<ServiceInfo>,
     twice: Option<&'static str>,
@@ -123,12 +123,12 @@ impl Router {
         &self.services
     }
 
-    /// Where a call goes: the place of its route. `last` is where the one before it went, as often the next does: looked at
-    /// first, and kept.
+    /// The index of a call's route. `last` is the route of the previous call. It is checked first, because the next call
+    /// often has the same route, and is updated.
     ///
     /// # Errors
     ///
-    /// `UNIMPLEMENTED` that names what is missing, the service or the method.
+    /// `UNIMPLEMENTED`, with the name of the missing service or method.
     pub(crate) fn find(&self, path: &[u8], last: &mut usize) -> Result<usize, Status> {
         if self.routes.get(*last).is_none_or(|route| route.path.as_bytes() != path) {
             *last = self.by_path.get(path).copied().ok_or_else(|| self.missing(path))?;

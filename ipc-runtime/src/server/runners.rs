@@ -1,7 +1,7 @@
-//! The tasks that calls run in: each runs one call at a time, and waits for another when that is over.
+//! The tasks that run calls. Each runs one call at a time, and then waits for the next one.
 //!
-//! A new task for each call would cost more than the rest of a small call: tokio aligns its tasks to whole cache lines, which
-//! the C library's allocator has no fast path for. It knows calls as futures and nothing else of them.
+//! A new task for each call would cost more than the rest of a small call: tokio aligns its tasks to whole cache lines, and
+//! the C library's allocator has no fast path for this. This module only knows that calls are futures.
 
 #[cfg(all(test, feature = "interleavings", target_os = "linux"))]
 mod interleavings;
@@ -13,10 +13,10 @@ use std::task::{Context, Poll, Waker};
 use super::stall;
 use crate::sync::checked::{Mutex, lock};
 
-/// So many tasks wait for calls at most; the others end with theirs.
+/// At most this many tasks wait for calls. Others end with their call.
 const MAX_IDLE: usize = 256;
 
-/// The tasks of one connection. Tests have other futures in place of calls.
+/// The tasks of one connection. Tests use other futures in place of calls.
 #[derive(Debug)]
 pub(super) struct Runners<C> {
     idle: Mutex<Idle<C>>,
@@ -28,7 +28,7 @@ struct Idle<C> {
     closed: bool,
 }
 
-/// Where a waiting task finds its next call.
+/// A task that waits. It finds its next call here.
 #[derive(Debug)]
 struct IdleRunner<C> {
     next: Mutex<Assignment<C>>,
@@ -99,7 +99,7 @@ impl<C: Future<Output = ()> + Unpin + Send + 'static> Runners<C> {
 struct Runner<C> {
     call: C,
     waits: bool,
-    /// Made when it first waits.
+    /// Created when the task first waits.
     place: Option<Arc<IdleRunner<C>>>,
     runners: Arc<Runners<C>>,
 }
@@ -109,7 +109,7 @@ impl<C> Runner<C> {
         Self { call, waits: false, place: None, runners }
     }
 
-    /// Waits for another call; `false` if none will come.
+    /// Waits for the next call. Returns `false` if none will come.
     fn wait(&mut self, cx: &Context<'_>) -> bool {
         let place = self.place.get_or_insert_with(|| {
             let next = Assignment { call: None, waker: cx.waker().clone(), closed: false };

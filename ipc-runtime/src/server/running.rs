@@ -13,7 +13,7 @@ use crate::deadline;
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// Which sides of a method stream.
+/// Whether a method streams its requests and its responses.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) requests: bool,
@@ -27,15 +27,15 @@ pub(super) struct RunningCall {
     pub(super) handler: Pin<Box<dyn Work>>,
 }
 
-/// How the work came to its end.
+/// How the work ended.
 pub(super) enum Outcome {
     Done(Result<Ended, Status>),
-    /// The call is over; the connection knows why.
+    /// The call is over. The connection knows why.
     Over,
 }
 
 impl RunningCall {
-    /// Hands the handler its request. From here on the call counts as processed, unless the request does not decode.
+    /// Gives the handler its request. From here on the call counts as processed, unless the request does not decode.
     pub(super) fn begin(
         &mut self,
         message: Option<Bytes>,
@@ -51,7 +51,7 @@ impl RunningCall {
         })
     }
 
-    /// Runs the handler without looking whether the call is over. What it streams begins with `headers`.
+    /// Runs the handler without checking whether the call is over. A streamed answer begins with `headers`.
     pub(super) async fn handle(
         &mut self,
         message: Option<Bytes>,
@@ -61,7 +61,7 @@ impl RunningCall {
         match self.begin(message, metadata, headers) {
             Ok(()) => poll_fn(|cx| self.handler.as_mut().poll(cx)).await,
             Err(Outcome::Done(done)) => done,
-            // Whoever watches the call drops this.
+            // The code that watches the call drops this.
             Err(Outcome::Over) => std::future::pending().await,
         }
     }
@@ -75,7 +75,7 @@ impl RunningCall {
         self.slot.poll_over(cx).map(|_| Outcome::Over)
     }
 
-    /// Closes the call; a layer may have answered `instead` of the handler.
+    /// Closes the call. `instead` is the answer of a layer in place of the handler.
     pub(super) fn close(self, outcome: Outcome, instead: Option<Encoded>) {
         let Self { slot, handler, .. } = self;
         match outcome {
@@ -83,7 +83,7 @@ impl RunningCall {
                 Some(instead) => slot.succeed(&ended.headers, &ended.trailers, Some(&instead)),
                 None => slot.succeed(&ended.headers, &ended.trailers, handler.message()),
             },
-            // The handler is gone before anybody hears that it failed.
+            // The handler is dropped before the client learns that it failed.
             Outcome::Done(Err(status)) => {
                 drop(handler);
                 slot.fail(&status);

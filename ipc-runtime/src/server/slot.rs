@@ -27,14 +27,14 @@ use crate::protocol::table::CallKey;
 use crate::status::Status;
 use crate::streaming::{Messages, Streaming};
 
-/// The call's place on its connection. Whatever becomes of its task, the call is closed when this is dropped.
+/// The call's place on its connection. Dropping it closes the call, however its task ended.
 pub(crate) struct CallSlot {
     connection: Arc<ServerConnection>,
     key: CallKey,
     pub(super) id: u64,
     pub(super) deadline: Option<Instant>,
     is_open: bool,
-    /// What its request may have grown to.
+    /// The estimated memory of its request.
     charge: Charge,
 }
 
@@ -58,7 +58,7 @@ impl CallSlot {
         Reply::new(Arc::clone(&self.connection.link), self.key, self.id, begin)
     }
 
-    /// The requests of the call; `first` came with it.
+    /// The requests of the call. `first` came with it.
     pub(super) fn requests<Q: Message + Default>(&self, first: Option<Bytes>) -> Streaming<Q> {
         Streaming::of_messages(Box::new(self.incoming(first)))
     }
@@ -76,7 +76,7 @@ impl CallSlot {
         let Some(message) = poll_fn(|cx| incoming.poll_message(cx)).await? else {
             return Err(wrong("no message"));
         };
-        // It is charged until the call ends, as a request that came in one piece.
+        // It is charged until the call ends, like a request that came with the call.
         if let Some(charge) = incoming.charge.take() {
             self.charge = charge;
         }
@@ -86,11 +86,11 @@ impl CallSlot {
         Ok(message)
     }
 
-    /// The handler is about to be called. From here on the call counts as processed.
+    /// Notes that the handler is about to be called. From here on the call counts as processed.
     ///
     /// # Errors
     ///
-    /// The call is over already.
+    /// The call is already over.
     pub(super) fn begin(&self) -> Result<(), End> {
         self.connection.link.peek(|core| core.begin(Instant::now().into_std(), self.key))
     }
@@ -101,12 +101,12 @@ impl CallSlot {
         over.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// What hears the call's end while the call is lent to somebody.
+    /// A handle to watch for the call's end while the call itself is borrowed.
     pub(super) fn watched(&self) -> WatchedCall {
         WatchedCall { link: Arc::clone(&self.connection.link), key: self.key, deadline: self.deadline }
     }
 
-    /// Closes the call with what the handler answered.
+    /// Closes the call with the handler's answer.
     pub(super) fn succeed(mut self, headers: &Metadata, trailers: &Metadata, message: Option<&dyn Encode>) {
         if let Err(error) = self.try_succeed(headers, trailers, message) {
             self.fail(&error.into());
@@ -152,7 +152,7 @@ impl Drop for CallSlot {
         if !self.is_open {
             return;
         }
-        // A panic took the task, or the end of the runtime or of the connection.
+        // The task panicked, or was dropped with the runtime or the connection.
         let status = if std::thread::panicking() {
             Status::internal("the handler panicked")
         } else {
@@ -167,7 +167,7 @@ struct Incoming {
     first: Option<Bytes>,
     reader: CallReader,
     budget: Budget,
-    /// What the last message may have grown to.
+    /// The estimated memory of the last message.
     charge: Option<Charge>,
 }
 
@@ -188,7 +188,7 @@ impl Messages for Incoming {
             Received::End(End::Expired { .. }) => {
                 Err(Status::deadline_exceeded("the deadline passed on the server"))
             }
-            // A handler gave its requests away to somebody who still reads them.
+            // The handler gave its requests to another task, which still reads them.
             Received::End(End::Over) => Err(Status::cancelled("the call is over")),
             Received::End(End::Lost(_) | End::Closed(_) | End::Unsendable(_)) => {
                 Err(Status::cancelled("the client's connection has ended"))
@@ -205,7 +205,7 @@ impl Messages for Incoming {
     }
 }
 
-/// What is needed to hear that a call is over, beside the call itself.
+/// Watches for the end of a call without borrowing the call.
 pub(super) struct WatchedCall {
     link: Arc<Link>,
     key: CallKey,

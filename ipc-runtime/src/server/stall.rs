@@ -1,10 +1,10 @@
-//! Keeps the sockets looked at while a handler computes.
+//! Keeps a runtime's sockets and timers served while a handler computes.
 //!
-//! A worker of tokio's multi-thread runtime wakes another one only for tasks that the other could take. If it comes from
-//! the I/O driver and then polls a handler that computes, nobody looks at the runtime's sockets and timers. So
-//! [`watched`] notes in a slot of its thread that a handler is polled, and one thread per process looks at the slots
-//! every 10 ms. For a poll that lasts, it spawns an empty task from outside: a worker wakes and goes on to the driver.
-//! This module owns that thread and the slots. It must not know what a call is.
+//! A worker of tokio's multi-thread runtime wakes another worker only for tasks that the other could take. If a worker
+//! leaves the I/O driver and then polls a handler that computes, no worker checks the runtime's sockets and timers.
+//! So [`watched`] notes in a slot of its thread that a handler is polled, and one thread per process checks the slots
+//! every 10 ms. If a poll lasts long, this thread spawns an empty task from outside: a worker wakes, runs it, and goes on
+//! to the driver. This module owns that thread and the slots. It must not know what a call is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,14 +16,14 @@ use tokio::runtime::Handle;
 use crate::sync::lock;
 
 const TICK: Duration = Duration::from_millis(10);
-/// In ticks: a poll that lasts so long is a stall,
+/// A poll that lasts this many ticks is a stall.
 const STALL: u64 = 1;
-/// another worker is woken so often while it lasts, for the first may have begun to compute, too,
+/// During a stall, another worker is woken each time this many ticks have passed. The one woken before may also compute.
 const AGAIN: u64 = 5;
-/// and a slot without a handler is forgotten after so long, and its runtime with it.
+/// A slot without a handler is forgotten after this many ticks, together with its runtime.
 const FORGET: u64 = 5;
 
-/// The current tick, at least 1; 0 while the watch sleeps. Only whoever holds `WATCH` sets it.
+/// The current tick, at least 1; 0 while the watch sleeps. Only set while `WATCH` is locked.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 static WATCH: Mutex<Watch> = Mutex::new(Watch { slots: Vec::new(), tick: 0, runs: None });
 static NEEDED: Condvar = Condvar::new();
@@ -37,7 +37,7 @@ const BUSY: u64 = 1;
 /// The stamp of a thread that has polled no handler yet.
 const NEVER: u64 = !BUSY;
 
-/// What the watch knows of a thread. It has cache lines of its own, because its thread writes to it for every call.
+/// What the watch knows about a thread. It has its own cache lines, because its thread writes to it for every call.
 #[repr(align(128))]
 struct Slot {
     /// The tick in which the last poll began, times 2, and `BUSY`.
@@ -49,18 +49,18 @@ struct Slot {
 struct Watch {
     slots: Vec<Arc<Slot>>,
     tick: u64,
-    /// Whether the thread runs, once that was tried.
+    /// Whether the thread runs. `None` before the first attempt to start it.
     runs: Option<bool>,
 }
 
 /// Runs `poll`, a poll of a handler, under the watch.
 pub(super) fn watched<T>(poll: impl FnOnce() -> T) -> T {
-    // A thread that is ending has no slot, and is no worker.
+    // A thread that is ending has no slot. It is not a worker.
     let _busy = Busy(SLOT.try_with(Slot::enter).unwrap_or(NEVER));
     poll()
 }
 
-/// A poll, and the stamp for its end: not busy, or that of the poll around it.
+/// A poll, with the stamp for its end: not busy, or the stamp of the poll around it.
 struct Busy(u64);
 
 impl Drop for Busy {
@@ -70,7 +70,7 @@ impl Drop for Busy {
 }
 
 impl Slot {
-    /// Notes that a poll begins; returns the stamp for its end.
+    /// Notes that a poll begins. Returns the stamp for its end.
     fn enter(self: &Arc<Self>) -> u64 {
         let last = self.stamp.load(Ordering::Relaxed);
         if last & BUSY != 0 {
@@ -81,10 +81,10 @@ impl Slot {
         if last >> 1 == tick { last } else { self.first_in_tick() }
     }
 
-    /// Sees to it that the slot is watched, if it can be; returns the stamp for the poll's end.
+    /// Makes sure that the slot is watched, if possible. Returns the stamp for the poll's end.
     #[cold]
     fn first_in_tick(self: &Arc<Self>) -> u64 {
-        // With one worker there is nobody to wake.
+        // With one worker there is no other to wake.
         let runtime = Handle::try_current().ok().filter(|runtime| runtime.metrics().num_workers() > 1);
         let last = std::mem::replace(&mut *lock(&self.runtime), runtime.clone());
         if runtime.is_some() && last.is_none() {
@@ -141,13 +141,13 @@ impl Watch {
         self.slots.iter().any(|listed| Arc::ptr_eq(listed, slot))
     }
 
-    /// Begins a tick: the runtimes of handlers that stall, and those of slots that are forgotten.
+    /// Begins a tick. Returns the runtimes of handlers that stall, and the runtimes of slots that are forgotten.
     fn look(&mut self) -> (Vec<Handle>, Vec<Handle>) {
         self.tick += 1;
         CLOCK.store(self.tick, Ordering::Relaxed);
         let (mut stalled, mut forgotten) = (Vec::new(), Vec::new());
         self.slots.retain(|slot| {
-            // A thread stamps its slot before it takes this lock: it is seen here, or it enlists itself anew.
+            // A thread stamps its slot before it takes this lock. So it is seen here, or it adds its slot again.
             let mut runtime = lock(&slot.runtime);
             let stamp = slot.stamp.load(Ordering::Acquire);
             let age = self.tick.saturating_sub(stamp >> 1);

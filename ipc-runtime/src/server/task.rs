@@ -1,6 +1,6 @@
-//! The work of a call: runs the handler, hears the call's cancellation and its deadline, closes the call.
+//! The work of a call: runs the handler, watches for cancellation and the deadline, and closes the call.
 //!
-//! One type for all methods, and small, because there is one for each call. What seldom happens is boxed.
+//! All methods share one type. It is small, because each call has one. Rare parts are boxed.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,16 +16,16 @@ use crate::layer::{Boxed, Layers, Path};
 use crate::metadata::Metadata;
 use crate::status::Status;
 
-/// The work. What it has is taken out as it goes; it is over when there is nothing left.
+/// The work. Its parts are taken out as it proceeds. It is done when nothing is left.
 pub(super) struct CallTask {
     call: Option<RunningCall>,
-    /// Until the handler is begun.
+    /// `Some` until the handler is begun.
     unstarted: Option<Unstarted>,
-    /// Whatever is not the plain way of a call.
+    /// The rest of a call that has layers, or whose request comes in parts.
     rest: Option<Boxed<'static, ()>>,
 }
 
-/// What a handler is begun with.
+/// The parts of a call that are needed to begin its handler.
 pub(super) struct Unstarted {
     pub(super) message: Option<Bytes>,
     pub(super) metadata: Metadata,
@@ -45,7 +45,7 @@ impl CallTask {
         Self { call: Some(call), unstarted: Some(unstarted), rest: None }
     }
 
-    /// Hands the handler its request, if that is there and nothing is around the call.
+    /// Gives the handler its request, if the request has arrived and the call has no layers.
     fn begin(&mut self, mut call: RunningCall, unstarted: Unstarted) {
         let is_whole = unstarted.message.is_some() || call.shape.requests;
         if !is_whole || unstarted.path.is_some() {
@@ -63,7 +63,7 @@ impl Future for CallTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // What is at work is taken out meanwhile, so that a panic drops it where it can see the panic.
+        // The running parts are taken out for the poll. So a panic drops them while the thread is panicking.
         if let Some(unstarted) = self.unstarted.take()
             && let Some(call) = self.call.take()
         {
@@ -88,7 +88,7 @@ impl Future for CallTask {
     }
 }
 
-/// The whole call where it has layers, or its request comes in parts.
+/// Runs a whole call that has layers, or whose request comes in parts.
 async fn run_in_parts(mut call: RunningCall, unstarted: Unstarted) {
     let Unstarted { message, metadata, layers, path } = unstarted;
     let mut instead = None;

@@ -1,6 +1,6 @@
-//! A handler behind one type: what differs from method to method is here, so that the rest is compiled once.
+//! A handler as a trait object. Only this code differs from method to method, so the rest is compiled once.
 //!
-//! It decodes the request, runs the handler, and keeps its message until that can be written.
+//! It decodes the request, runs the handler, and keeps the handler's message until it is written.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,10 +19,11 @@ use crate::request::{Request, Response};
 use crate::status::Status;
 use crate::streaming::Streaming;
 
-/// What a handler is begun with.
+/// The parts of a call that its handler gets.
 pub(super) struct Begin<'a> {
     pub(super) slot: &'a CallSlot,
-    /// The request's one message; where the method takes a stream, the only one of it, if it came with the call.
+    /// The request's message. For a method that takes a stream, it is the only message of the stream, if it came with the
+    /// call.
     pub(super) message: Option<Bytes>,
     pub(super) metadata: Metadata,
     pub(super) deadline: Option<Instant>,
@@ -46,7 +47,7 @@ impl Begin<'_> {
     ///
     /// # Errors
     ///
-    /// The call is over already: the handler must not run.
+    /// The call is already over, so the handler must not run.
     pub(super) fn request<T>(&mut self, message: T) -> Result<Request<T>, Option<Status>> {
         self.slot.begin().map_err(|_| None)?;
         let metadata = std::mem::take(&mut self.metadata);
@@ -58,7 +59,7 @@ impl Begin<'_> {
     }
 }
 
-/// What a handler's answer has beside its message.
+/// The metadata of a handler's answer.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     pub(super) headers: Metadata,
@@ -67,21 +68,21 @@ pub(super) struct Ended {
 
 /// A handler that waits, runs, or has answered.
 pub(super) trait Work: Send {
-    /// Hands the handler its request.
+    /// Gives the handler its request.
     ///
     /// # Errors
     ///
-    /// The request does not decode, or `None`: the call is over already.
+    /// The request does not decode. `None` if the call is already over.
     fn begin(self: Pin<&mut Self>, begin: Begin<'_>) -> Result<(), Option<Status>>;
 
-    /// Runs it; pending for ever where it was not begun.
+    /// Runs the handler. Pending for ever if it was not begun.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Ended, Status>>;
 
-    /// Its message, once it has answered with one.
+    /// The handler's message, after it has answered with one.
     fn message(&self) -> Option<&dyn Encode>;
 }
 
-/// What a handler answers with: a message that is still to be written, or the end of a stream.
+/// A handler's answer: a message that is not written yet, or the end of a stream.
 pub(super) trait HandlerAnswer: Send {
     fn encode(&self) -> Option<&dyn Encode>;
 }

@@ -1,4 +1,4 @@
-//! The four kinds of call, typed: what differs from method to method, and the layers around all of them.
+//! The four kinds of call with their message types, and the layers around them.
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -21,11 +21,11 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// What the server answered, or why there is no answer.
+    /// The server's error, or the reason why there is no answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the call; the server's handler is dropped as well.
+    /// Dropping the future cancels the call. The server then drops its handler.
     #[expect(clippy::manual_async_fn, reason = "an async fn's future would have room for the request twice")]
     pub fn unary<Q, R>(
         &self,
@@ -48,7 +48,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// What the server answered, or why there is no answer.
+    /// The server's error, or the reason why there is no answer.
     ///
     /// # Cancel safety
     ///
@@ -73,11 +73,11 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// What the server answered, or why there is no answer. Once it has begun, errors come in the stream.
+    /// The server's error, or the reason why there is no answer. After the answer has begun, errors come in the stream.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, or the stream it gave, cancels the call.
+    /// Dropping the future, or the stream that it returned, cancels the call.
     #[expect(clippy::manual_async_fn, reason = "an async fn's future would have room for the request twice")]
     pub fn server_streaming<Q, R>(
         &self,
@@ -96,16 +96,16 @@ impl Channel {
         }
     }
 
-    /// A call with a stream of messages each way. Returns when the answer begins; the requests go on being sent
-    /// meanwhile and afterwards.
+    /// A call with a stream of messages each way. Returns when the answer begins. Requests are sent before that and
+    /// afterwards.
     ///
     /// # Errors
     ///
-    /// What the server answered, or why there is no answer. Once it has begun, errors come in the stream.
+    /// The server's error, or the reason why there is no answer. After the answer has begun, errors come in the stream.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, or the stream it gave, cancels the call and drops the stream of requests.
+    /// Dropping the future, or the stream that it returned, cancels the call and drops the stream of requests.
     pub async fn bidi_streaming<S, R>(
         &self,
         method: Method,
@@ -205,15 +205,15 @@ impl Channel {
     }
 }
 
-/// How the answer of a call is read; boxed, for layers.
+/// Reads the answer of a call. The future is boxed, because layers need that.
 type ReadAnswer<T> = for<'a> fn(&'a mut ClientCall) -> Boxed<'a, Result<T, Unanswered>>;
 
-/// What a call inside its layers came to.
+/// The result of a call inside its layers.
 struct Layered<T> {
     metadata: Metadata,
     trailers: Metadata,
     received: Option<(ClientCall, T)>,
-    /// What a layer answered.
+    /// The answer of a layer.
     instead: Option<Vec<Bytes>>,
 }
 

@@ -1,6 +1,6 @@
-//! A stream of requests on its way out: paced by credit, and held for as long as it may have to be sent again.
+//! Sends a stream of requests: as credit allows, and held for as long as it may have to be sent again.
 //!
-//! It knows items and credit; who waits for the answer is not its affair.
+//! It knows items and credit. It does not know what waits for the answer.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -23,35 +23,35 @@ use crate::protocol::envelope::wire::{Empty, WireBody};
 use crate::protocol::table::CallKey;
 use crate::status::Status;
 
-/// Items held beyond this are let go, and with them the chance to repeat the call.
+/// If more bytes than this are held, all items are dropped. The call can then not be repeated.
 const MAX_HELD_BYTES: usize = 256 * 1024;
 
-/// What the application sends, and how much of it was sent already.
+/// The application's stream, and how much of it was already sent.
 pub(super) struct Outbound {
     items: Pin<Box<dyn Items>>,
     finished: bool,
-    /// The server has been told, on this connection.
+    /// The server was told of the stream's end, on this connection.
     half_closed: bool,
-    /// How much of what is held is worth.
+    /// The size of the held items in bytes.
     held_bytes: usize,
-    /// How many of the held were sent on this connection.
+    /// How many of the held items were sent on this connection.
     sent: usize,
     /// All items so far are held.
     complete: bool,
     batch: Batch,
 }
 
-/// The application's stream, and those of its items that were sent on an earlier connection, or on this one while the
-/// server has not reacted yet. Its type is forgotten, so that sending is compiled once.
+/// The application's stream, and the items that may have to be sent again. These were sent on an earlier connection, or on
+/// this one before the server reacted. The trait hides the stream's type, so that sending is compiled once.
 trait Items: Send {
-    /// Takes the stream's next item and holds it; returns its length, `None` at the stream's end.
+    /// Takes the stream's next item and holds it. Returns its length, or `None` at the stream's end.
     fn poll_take(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>>;
 
     fn held(&self) -> usize;
 
     fn get(&self, index: usize) -> Option<&dyn Encode>;
 
-    /// Lets go of the first so many.
+    /// Drops the first `count` held items.
     fn let_go(self: Pin<&mut Self>, count: usize);
 }
 
@@ -89,16 +89,16 @@ where
     }
 }
 
-/// What the application's stream gave.
+/// The result of polling the application's stream.
 enum Fetched {
-    /// One more is held, of this length.
+    /// One more item of this length is held.
     Item(usize),
     End,
-    /// The call is over: nobody wants items any more.
+    /// The call is over, so no more items are needed.
     Unwanted,
 }
 
-/// The parts of a call that sending needs; it does not keep the call from being cancelled.
+/// The parts of a call that sending needs. The call can still be cancelled while this exists.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     link: Arc<Link>,
@@ -114,7 +114,7 @@ impl Lane {
         Outgoing { link: &self.link, key: self.key, id }
     }
 
-    /// Fails the call on this side, as its reader will see.
+    /// Fails the call on this side. Its reader gets `status`.
     pub(super) fn fail(&self, status: Status) {
         self.link.update(Instant::now().into_std(), |core, now| core.fail(now, self.key, status));
     }
@@ -153,7 +153,7 @@ impl Outbound {
         Self { items, finished: false, half_closed: false, held_bytes: 0, sent: 0, complete: true, batch }
     }
 
-    /// Makes ready to send everything again on another connection; `false` if not all of it is still at hand.
+    /// Prepares to send everything again on another connection. Returns `false` if some items were already dropped.
     pub(super) fn rewind(&mut self) -> bool {
         self.batch = Batch::default();
         self.sent = 0;
@@ -161,7 +161,7 @@ impl Outbound {
         self.complete
     }
 
-    /// Whether everything has been sent on this connection, the end included.
+    /// Whether all items and the end of the stream were sent on this connection.
     pub(super) const fn is_sent(&self) -> bool {
         self.half_closed
     }
@@ -174,13 +174,14 @@ impl Outbound {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it can be called again; no item is lost or sent twice on a connection.
+    /// If the future is dropped before it is ready, this can be called again. No item is lost, or sent twice on one
+    /// connection.
     pub(super) async fn send_all(&mut self, lane: &Lane) -> Result<(), IpcError> {
         // Items are encoded with the call's id.
         let Some(id) = id_of(&lane.link, lane.key).await else { return Ok(()) };
         let stopped = self.send_each(lane, id).await;
         let Err(Stopped::Item(error)) = stopped else { return Ok(()) };
-        // Those before it can be sent.
+        // The items before it can be sent.
         _ = self.send(lane, id);
         Err(error)
     }
@@ -205,7 +206,7 @@ impl Outbound {
         }
     }
 
-    /// Takes the stream's next item; `false` where there is none, or none is wanted any more.
+    /// Takes the stream's next item. Returns `false` if there is none, or if no more items are needed.
     async fn fetch(&mut self, lane: &Lane, id: u64) -> Result<bool, Stopped> {
         if self.half_closed {
             return Ok(false);
@@ -233,7 +234,7 @@ impl Outbound {
         }
     }
 
-    /// Sends what has come together, before anything is waited for.
+    /// Sends the batch. This is done before waiting for anything.
     fn send(&mut self, lane: &Lane, id: u64) -> Result<(), Stopped> {
         self.batch.send(lane.outgoing(id))?;
         self.let_go_if_answered(lane);
@@ -247,7 +248,7 @@ impl Outbound {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>, lane: &Lane) -> Poll<Fetched> {
-        // Not for each item: one who has not waited has not been told anything either.
+        // It is not checked for each item: without waiting in between, nothing new can have arrived.
         if self.batch.is_empty() && lane.poll_over(cx).is_ready() {
             return Poll::Ready(Fetched::Unwanted);
         }
@@ -257,7 +258,7 @@ impl Outbound {
         self.items.as_mut().poll_take(cx).map(|length| length.map_or(Fetched::End, Fetched::Item))
     }
 
-    /// From here on what was sent is gone.
+    /// Drops the items that were sent.
     fn let_go(&mut self) {
         self.complete = false;
         self.items.as_mut().let_go(self.sent);

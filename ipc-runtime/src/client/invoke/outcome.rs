@@ -21,7 +21,7 @@ pub(super) enum Unanswered {
         sent: bool,
         admitted: bool,
     },
-    /// Something else, that no repetition mends.
+    /// Another error, which repeating the call can't correct.
     Failed(IpcError),
 }
 
@@ -63,7 +63,7 @@ pub(super) fn closed(end: End) -> Result<CloseMetadata, Unanswered> {
             let CloseDetails { error, metadata, not_processed } = *details;
             let metadata = match metadata {
                 Limited::Within(metadata) => metadata,
-                // The connection has ended such a call already.
+                // The connection has already ended such a call.
                 Limited::TooLarge => CloseMetadata::default(),
             };
             match error {

@@ -1,4 +1,4 @@
-//! Streams around a call: answers that have begun, requests that go on meanwhile.
+//! The streams of a call: answers that have begun, and requests that are sent at the same time.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,11 +26,11 @@ use crate::streaming::{Messages, Streaming};
 /// The beginning of a streamed answer.
 pub(super) struct Beginning {
     pub(super) metadata: Metadata,
-    /// What arrived instead of headers.
+    /// The first part of the answer if it has no headers.
     first: Option<First>,
 }
 
-/// What a streamed answer without headers begins with.
+/// The first part of a streamed answer without headers.
 enum First {
     Item(Bytes),
     End(Metadata),
@@ -45,11 +45,11 @@ pub(super) struct Begun {
 
 enum Source {
     Call(Box<Answers>),
-    /// What a layer has answered.
+    /// The answer of a layer.
     Layer(VecDeque<Bytes>),
 }
 
-/// What a client keeps of a call that streams its answer.
+/// The client's state of a call that streams its answer.
 struct Answers {
     call: ClientCall,
     first: Option<First>,
@@ -71,7 +71,7 @@ impl Messages for Answers {
             match ready!(self.call.poll_next(cx)) {
                 Received::Item(item) => return Poll::Ready(Ok(Some(item))),
                 Received::End(end) => return Poll::Ready(self.end(end).map(|()| None)),
-                // They came after the answer had begun, which the connection does not let pass.
+                // Headers after the beginning of an answer are rejected by the connection.
                 Received::Headers(_) => {}
             }
         }
@@ -112,7 +112,7 @@ impl Answers {
     }
 }
 
-/// Messages that a layer has answered.
+/// The messages of a layer's answer.
 struct LayerMessages(VecDeque<Bytes>);
 
 impl Messages for LayerMessages {
@@ -142,7 +142,7 @@ impl Begun {
         Self { metadata: Metadata::new(), trailers: Metadata::new(), source }
     }
 
-    /// Goes on sending what is left of the requests, if the call was made.
+    /// Goes on sending the remaining requests, if the call was made.
     pub(super) fn send_rest(&self, outbound: Outbound) {
         if let Source::Call(answers) = &self.source
             && !outbound.is_sent()
@@ -160,7 +160,7 @@ impl Begun {
     }
 }
 
-/// Waits for the answer to begin: headers, a first message, or a successful end.
+/// Waits for the beginning of the answer: headers, a first message, or a successful end.
 pub(super) async fn beginning(call: &mut ClientCall) -> Result<Beginning, Unanswered> {
     let begun = match poll_fn(|cx| call.poll_next(cx)).await {
         Received::Headers(metadata) => Beginning { metadata, first: None },
@@ -175,7 +175,7 @@ pub(super) async fn beginning(call: &mut ClientCall) -> Result<Beginning, Unansw
     Ok(begun)
 }
 
-/// Sends requests until `answer` is there; an item that can't be sent is the answer, too.
+/// Sends requests until `answer` is ready. An item that can't be sent also ends it, with an error.
 pub(super) async fn while_sending<T>(
     shared: &Shared,
     lane: Lane,
@@ -200,8 +200,8 @@ pub(super) async fn while_sending<T>(
     .await
 }
 
-/// The error of a call one of whose requests can't be sent: unlike where that is the only one, the server may have
-/// worked on those before it.
+/// The error of a call that failed because one of its streamed requests can't be sent. The server may have processed the
+/// requests before it.
 fn broken_off(shared: &Shared, cause: IpcError) -> IpcError {
     let failure = Failure {
         endpoint: Arc::clone(&shared.endpoint),
@@ -214,7 +214,7 @@ fn broken_off(shared: &Shared, cause: IpcError) -> IpcError {
     failure.into_error(std::io::ErrorKind::InvalidInput)
 }
 
-/// Sends what is left of the requests of a call whose answer has begun.
+/// Sends the remaining requests of a call whose answer has begun.
 async fn send_rest(lane: Lane, mut outbound: Outbound) {
     let guard = FailOnDrop { lane: Some(&lane) };
     let result = outbound.send_all(&lane).await;
@@ -224,7 +224,7 @@ async fn send_rest(lane: Lane, mut outbound: Outbound) {
     }
 }
 
-/// A stream of requests that panics, or a runtime that ends, must not leave the call waiting.
+/// Fails the call if the stream of requests panics or the runtime ends. Otherwise the call would wait for ever.
 struct FailOnDrop<'a> {
     lane: Option<&'a Lane>,
 }
