@@ -44,6 +44,11 @@ impl CallReader {
         self.key
     }
 
+    /// How long a write on the call's connection may make no progress.
+    pub(crate) fn write_timeout(&self) -> std::time::Duration {
+        self.link.terms().write_timeout
+    }
+
     /// Whether the end of the call is known. Items before it may still be unread.
     pub(crate) const fn has_end(&self) -> bool {
         self.end.is_some()

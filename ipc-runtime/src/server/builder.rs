@@ -102,7 +102,8 @@ impl ServerBuilder {
     /// string or `bytes` field counts a little more than eight times its size. One request always fits. A call beyond the
     /// limit fails with `RESOURCE_EXHAUSTED` and is not processed.
     ///
-    /// A streamed message counts only until the handler asks for the next one. So this does not limit the memory of a
+    /// A streamed message waits for room instead, for `write_timeout_ms` at most. It counts only until the handler asks for
+    /// the next one. So this does not limit the memory of a
     /// handler that collects the messages of a stream.
     pub const fn max_decoded_bytes(mut self, per_connection: u64, total: u64) -> Self {
         self.options.max_decoded_bytes = per_connection;

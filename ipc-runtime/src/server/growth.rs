@@ -1,63 +1,78 @@
-//! The memory of decoded requests: a budget for each connection, and one for all connections together.
+//! What decoded requests may take in memory: a budget for each connection, and one for all of them together.
 //!
-//! A request is charged before it is decoded, until its call ends. A message of a streamed request is charged until the
-//! handler asks for the next one.
+//! A request is charged before it is decoded, until its call ends. Each message of a streamed request is charged until the
+//! handler asks for the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::status::Status;
+
+/// Budgets count in units of so many bytes.
+const UNIT: u64 = 1024;
+
+/// Requests up to this are not charged: most calls are that, and they are cheap to hold.
+const FREE: u64 = 32 * 1024;
 
 /// The budget that all connections of a server share.
 #[derive(Clone, Debug)]
 pub(super) struct TotalBudget {
-    total: Arc<Account>,
+    total: Account,
     per_connection: u64,
 }
 
-#[derive(Debug)]
+/// Those who wait for room get it in their order.
+#[derive(Clone, Debug)]
 struct Account {
     limit: u64,
-    used: AtomicU64,
+    units: u32,
+    room: Arc<Semaphore>,
 }
 
 /// One connection's budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
-    own: Arc<Account>,
-    total: Arc<Account>,
+    own: Account,
+    total: Account,
 }
 
-/// An amount taken from a budget until this is dropped. Most calls take none.
+/// A part of a budget, which is in use until this is dropped. Most calls use none.
 #[derive(Debug)]
-pub(crate) struct Charge(Option<Box<(Budget, u64)>>);
+pub(crate) struct Charge {
+    _permits: Option<Box<[OwnedSemaphorePermit; 2]>>,
+}
 
 impl TotalBudget {
     pub(super) fn new(per_connection: u64, total: u64) -> Self {
-        Self { total: Arc::new(Account::new(total)), per_connection }
+        Self { total: Account::new(total), per_connection }
     }
 
     pub(super) fn of_connection(&self) -> Budget {
-        Budget { own: Arc::new(Account::new(self.per_connection)), total: Arc::clone(&self.total) }
+        Budget { own: Account::new(self.per_connection), total: self.total.clone() }
     }
 }
 
 impl Account {
-    const fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+    fn new(limit: u64) -> Self {
+        let units = u32::try_from((limit / UNIT).max(1)).unwrap_or(u32::MAX);
+        let permits =
+            usize::try_from(units).map_or(Semaphore::MAX_PERMITS, |units| units.min(Semaphore::MAX_PERMITS));
+        Self { limit, units, room: Arc::new(Semaphore::new(permits)) }
     }
 
-    /// Takes the amount if it fits. Any amount fits if nothing is used.
-    fn take(&self, amount: u64) -> bool {
-        let fits = |used: u64| {
-            let sum = used.saturating_add(amount);
-            (used == 0 || sum <= self.limit).then_some(sum)
-        };
-        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    /// How many units an amount is. One amount always fits an account of which nothing is used.
+    fn units(&self, amount: u64) -> u32 {
+        u32::try_from(amount.div_ceil(UNIT)).map_or(self.units, |units| units.min(self.units))
     }
 
-    fn give_back(&self, amount: u64) {
-        self.used.fetch_sub(amount, Ordering::AcqRel);
+    fn take(&self, amount: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_many_owned(self.units(amount)).ok()
+    }
+
+    async fn wait(&self, amount: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).acquire_many_owned(self.units(amount)).await.ok()
     }
 }
 
@@ -66,28 +81,29 @@ impl Charge {
     ///
     /// `RESOURCE_EXHAUSTED`: the budget is used up, and nothing was taken.
     pub(crate) fn take(budget: &Budget, amount: u64) -> Result<Self, Status> {
-        // Most requests are this small, so most calls are not charged.
-        const FREE: u64 = 32 * 1024;
         if amount <= FREE {
-            return Ok(Self(None));
+            return Ok(Self { _permits: None });
         }
-        if !budget.own.take(amount) {
-            return Err(exhausted("connection", &budget.own));
-        }
-        if !budget.total.take(amount) {
-            budget.own.give_back(amount);
-            return Err(exhausted("server", &budget.total));
-        }
-        Ok(Self(Some(Box::new((budget.clone(), amount)))))
+        let own = budget.own.take(amount).ok_or_else(|| exhausted("connection", &budget.own))?;
+        let total = budget.total.take(amount).ok_or_else(|| exhausted("server", &budget.total))?;
+        Ok(Self { _permits: Some(Box::new([own, total])) })
     }
-}
 
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(charge) = &self.0 {
-            let (budget, amount) = &**charge;
-            budget.own.give_back(*amount);
-            budget.total.give_back(*amount);
+    /// Waits until the budget has room, for so long at most: whoever has it may wait for the one who waits here.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED`: nothing was taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing is taken.
+    pub(crate) async fn wait(budget: Budget, amount: u64, time: Duration) -> Result<Self, Status> {
+        let permits =
+            async { Some(Box::new([budget.own.wait(amount).await?, budget.total.wait(amount).await?])) };
+        match tokio::time::timeout(time, permits).await {
+            Ok(Some(permits)) => Ok(Self { _permits: Some(permits) }),
+            Ok(None) | Err(_) => Err(exhausted("connection", &budget.own)),
         }
     }
 }
@@ -109,14 +125,33 @@ mod tests {
         let total = TotalBudget::new(100_000, 150_000);
         let (one, other) = (total.of_connection(), total.of_connection());
         let alone = Charge::take(&one, 1_000_000).unwrap();
-        assert!(Charge::take(&one, 40_000).is_err());
-        assert!(Charge::take(&other, 40_000).is_err(), "the total is used up");
+        Charge::take(&one, 40_000).unwrap_err();
         drop(alone);
         let first = Charge::take(&one, 60_001).unwrap();
-        assert!(Charge::take(&one, 40_001).is_err());
+        Charge::take(&one, 40_001).unwrap_err();
         let second = Charge::take(&other, 70_000).unwrap();
-        assert!(Charge::take(&other, 40_000).is_err());
+        Charge::take(&other, 40_000).unwrap_err();
         drop((first, second));
-        assert_eq!((one.own.used.load(Ordering::Relaxed), one.total.used.load(Ordering::Relaxed)), (0, 0));
+        let left = [&one.own, &one.total].map(|account| account.room.available_permits());
+        assert_eq!(left, [one.own.units, one.total.units].map(|units| units as usize));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_gets_it_in_turn_or_hears_that_there_is_none() {
+        let budget = TotalBudget::new(100_000, 150_000).of_connection();
+        let time = Duration::from_secs(10);
+        let held = Charge::take(&budget, 60_000).unwrap();
+        let first = tokio::spawn(Charge::wait(budget.clone(), 90_000, time));
+        let second = tokio::spawn(Charge::wait(budget.clone(), 40_000, time));
+        tokio::task::yield_now().await;
+        drop(held);
+        let first = first.await.unwrap().unwrap();
+        assert!(!second.is_finished());
+        drop(first);
+        drop(second.await.unwrap().unwrap());
+        let _held = Charge::take(&budget, 1_000_000).unwrap();
+        let began = tokio::time::Instant::now();
+        Charge::wait(budget, 40_000, time).await.unwrap_err();
+        assert_eq!(began.elapsed(), time);
     }
 }

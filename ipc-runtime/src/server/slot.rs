@@ -3,6 +3,7 @@
 //! It knows no handlers. Whatever becomes of them, the call is closed.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -65,14 +66,21 @@ impl CallSlot {
 
     fn incoming(&self, first: Option<Bytes>) -> Incoming {
         let reader = CallReader::new(Arc::clone(&self.connection.link), self.key);
-        Incoming { first, reader, budget: self.connection.growth.clone(), charge: None }
+        Incoming {
+            first,
+            reader,
+            budget: self.connection.growth.clone(),
+            charge: None,
+            held: None,
+            waits: true,
+        }
     }
 
     /// The one message of a request that came in parts.
     pub(super) async fn single(&mut self) -> Result<Bytes, Status> {
         let wrong =
             |what| Status::invalid_argument(format!("the request has {what} where the method takes one"));
-        let mut incoming = self.incoming(None);
+        let mut incoming = Incoming { waits: false, ..self.incoming(None) };
         let Some(message) = poll_fn(|cx| incoming.poll_message(cx)).await? else {
             return Err(wrong("no message"));
         };
@@ -169,20 +177,57 @@ struct Incoming {
     budget: Budget,
     /// The estimated memory of the last message.
     charge: Option<Charge>,
+    /// A message that waits for room in the budget.
+    held: Option<Held>,
+    /// Whether messages wait. A request that came in parts does not, as no request does.
+    waits: bool,
+}
+
+/// A message that is not charged yet.
+struct Held {
+    message: Bytes,
+    charge: Pin<Box<dyn Future<Output = Result<Charge, Status>> + Send>>,
+}
+
+impl Incoming {
+    fn poll_charge(&mut self, message: Bytes, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let amount = growth::estimate(&message);
+        match Charge::take(&self.budget, amount) {
+            Ok(charge) => {
+                self.charge = Some(charge);
+                Poll::Ready(Ok(Some(message)))
+            }
+            Err(_) if self.waits => {
+                let time = self.reader.write_timeout();
+                let charge = Box::pin(Charge::wait(self.budget.clone(), amount, time));
+                self.held = Some(Held { message, charge });
+                self.poll_held(cx)
+            }
+            Err(status) => Poll::Ready(Err(status)),
+        }
+    }
+
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let Some(held) = &mut self.held else { return Poll::Ready(Ok(None)) };
+        let charge = ready!(held.charge.as_mut().poll(cx));
+        let message = self.held.take().map(|held| held.message);
+        self.charge = Some(charge?);
+        Poll::Ready(Ok(message))
+    }
 }
 
 impl Messages for Incoming {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         self.charge = None;
+        if self.held.is_some() {
+            return self.poll_held(cx);
+        }
         let received = match self.first.take() {
             Some(first) => return Poll::Ready(Ok(Some(first))),
             None => ready!(self.reader.poll_next(cx)),
         };
         Poll::Ready(match received {
-            Received::Item(item) => Charge::take(&self.budget, growth::estimate(&item)).map(|charge| {
-                self.charge = Some(charge);
-                Some(item)
-            }),
+            Received::Item(item) => return self.poll_charge(item, cx),
             Received::Headers(_) | Received::End(End::HalfClosed) => Ok(None),
             Received::End(End::Cancelled(status)) => Err(*status),
             Received::End(End::Expired { .. }) => {
