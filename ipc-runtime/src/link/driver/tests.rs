@@ -117,6 +117,25 @@ fn pings(count: u64) -> BytesMut {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timer_is_set_although_the_budget_of_the_task_is_used_up() {
+    let (mut driver, _other) = driver(16);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    poll_fn(|cx| {
+        while tokio::task::coop::has_budget_remaining() {
+            assert!(pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready());
+        }
+        assert!(driver.poll(&mut Context::from_waker(&waker)).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert_eq!(turns(&mut driver, &woken), 1);
+    // A Ping is due.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(woken.0.load(Ordering::Relaxed), "the timer did not wake the driver");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_transport_does_not_wake_the_driver() {
     let (mut driver, mut other) = driver(16);
     let woken = Arc::new(Woken::default());
