@@ -129,6 +129,8 @@ async fn a_timer_is_set_although_the_budget_of_the_task_is_used_up() {
         Poll::Ready(())
     })
     .await;
+    // With a new budget.
+    tokio::task::yield_now().await;
     assert_eq!(turns(&mut driver, &woken), 1);
     // A Ping is due.
     tokio::time::sleep(Duration::from_secs(10)).await;
