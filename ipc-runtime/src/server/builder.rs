@@ -100,11 +100,10 @@ impl ServerBuilder {
     ///
     /// The memory of a request is estimated for the worst case before the request is decoded. A request with one large
     /// string or `bytes` field counts a little more than eight times its size. One request always fits. A call beyond the
-    /// limit fails with `RESOURCE_EXHAUSTED` and is not processed.
+    /// limit waits for its turn. After `write_timeout_ms` it fails with `RESOURCE_EXHAUSTED` and is not processed.
     ///
-    /// A streamed message waits for room instead, for `write_timeout_ms` at most. It counts only until the handler asks for
-    /// the next one. So this does not limit the memory of a
-    /// handler that collects the messages of a stream.
+    /// A streamed message waits in the same way, and counts until the handler asks for the next one. So this does not limit
+    /// the memory of a handler that collects the messages of a stream.
     pub const fn max_decoded_bytes(mut self, per_connection: u64, total: u64) -> Self {
         self.options.max_decoded_bytes = per_connection;
         self.options.max_total_decoded_bytes = total;

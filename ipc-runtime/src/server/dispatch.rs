@@ -27,6 +27,8 @@ pub struct ServerCall {
     pub(super) slot: CallSlot,
     /// The whole request, if it came with the call.
     pub(super) message: Option<Bytes>,
+    /// The budget of decoded requests has no room for it yet: so much it needs.
+    pub(super) waits_for: u64,
     pub(super) metadata: Metadata,
     pub(super) layers: Layers<Status>,
     /// The index of its method in the router.
@@ -133,9 +135,9 @@ impl ServerCall {
     }
 
     fn spawn(self, shape: Shape, handler: Pin<Box<dyn Work>>) {
-        let Self { slot, message, metadata, layers, route, dispatcher } = self;
+        let Self { slot, message, waits_for, metadata, layers, route, dispatcher } = self;
         let path = (!layers.is_empty()).then(|| Path::Shared(Arc::clone(&dispatcher.paths[route])));
-        let unstarted = Unstarted { message, metadata, layers, path };
+        let unstarted = Unstarted { message, waits_for, metadata, layers, path };
         dispatcher.runners.run(CallTask::new(RunningCall { slot, shape, handler }, unstarted));
     }
 }

@@ -77,16 +77,18 @@ impl Account {
 }
 
 impl Charge {
-    /// # Errors
-    ///
-    /// `RESOURCE_EXHAUSTED`: the budget is used up, and nothing was taken.
-    pub(crate) fn take(budget: &Budget, amount: u64) -> Result<Self, Status> {
+    /// Charges nothing.
+    pub(crate) const fn none() -> Self {
+        Self { _permits: None }
+    }
+
+    /// `None` where the budget has no room now.
+    pub(crate) fn take(budget: &Budget, amount: u64) -> Option<Self> {
         if amount <= FREE {
-            return Ok(Self { _permits: None });
+            return Some(Self::none());
         }
-        let own = budget.own.take(amount).ok_or_else(|| exhausted("connection", &budget.own))?;
-        let total = budget.total.take(amount).ok_or_else(|| exhausted("server", &budget.total))?;
-        Ok(Self { _permits: Some(Box::new([own, total])) })
+        let permits = Box::new([budget.own.take(amount)?, budget.total.take(amount)?]);
+        Some(Self { _permits: Some(permits) })
     }
 
     /// Waits until the budget has room, for so long at most: whoever has it may wait for the one who waits here.
@@ -101,19 +103,20 @@ impl Charge {
     pub(crate) async fn wait(budget: Budget, amount: u64, time: Duration) -> Result<Self, Status> {
         let permits =
             async { Some(Box::new([budget.own.wait(amount).await?, budget.total.wait(amount).await?])) };
+        let words = || {
+            Status::resource_exhausted(format!(
+                "the requests of this connection may take {} bytes once they are decoded, those of all connections {} \
+                 (max_decoded_bytes), and that was in use for {} ms; send fewer at once, or less in one message",
+                budget.own.limit,
+                budget.total.limit,
+                time.as_millis()
+            ))
+        };
         match tokio::time::timeout(time, permits).await {
             Ok(Some(permits)) => Ok(Self { _permits: Some(permits) }),
-            Ok(None) | Err(_) => Err(exhausted("connection", &budget.own)),
+            Ok(None) | Err(_) => Err(words()),
         }
     }
-}
-
-fn exhausted(whose: &str, account: &Account) -> Status {
-    Status::resource_exhausted(format!(
-        "the requests of this {whose} may take more than {} bytes once they are decoded (max_decoded_bytes); \
-         send fewer at once, or less in one message",
-        account.limit
-    ))
 }
 
 #[cfg(test)]
@@ -125,12 +128,12 @@ mod tests {
         let total = TotalBudget::new(100_000, 150_000);
         let (one, other) = (total.of_connection(), total.of_connection());
         let alone = Charge::take(&one, 1_000_000).unwrap();
-        Charge::take(&one, 40_000).unwrap_err();
+        assert!(Charge::take(&one, 40_000).is_none());
         drop(alone);
         let first = Charge::take(&one, 60_001).unwrap();
-        Charge::take(&one, 40_001).unwrap_err();
+        assert!(Charge::take(&one, 40_001).is_none());
         let second = Charge::take(&other, 70_000).unwrap();
-        Charge::take(&other, 40_000).unwrap_err();
+        assert!(Charge::take(&other, 40_000).is_none());
         drop((first, second));
         let left = [&one.own, &one.total].map(|account| account.room.available_permits());
         assert_eq!(left, [one.own.units, one.total.units].map(|units| units as usize));

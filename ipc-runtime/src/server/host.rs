@@ -44,18 +44,15 @@ impl ServerHost {
             return self.refuse(key, &status);
         }
         let grows_to = message.as_ref().map_or(0, |message| growth::estimate(message));
-        let charge = match Charge::take(&connection.growth, grows_to) {
-            Ok(charge) => charge,
-            Err(status) => {
-                connection.calls.end();
-                return self.refuse(key, &status);
-            }
+        let (charge, waits_for) = match Charge::take(&connection.growth, grows_to) {
+            Some(charge) => (charge, 0),
+            None => (Charge::none(), grows_to),
         };
         // From here on, dropping the slot ends the count of this call.
         let slot = CallSlot::new(Arc::clone(connection), key, id, deadline, charge);
         let route = target as usize;
         let (layers, dispatcher) = (self.core.layers.clone(), Arc::clone(&self.dispatcher));
-        let call = ServerCall { slot, message, metadata, layers, route, dispatcher };
+        let call = ServerCall { slot, message, waits_for, metadata, layers, route, dispatcher };
         self.core.router.route(route).dispatch(call);
     }
 

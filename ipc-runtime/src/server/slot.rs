@@ -66,21 +66,21 @@ impl CallSlot {
 
     fn incoming(&self, first: Option<Bytes>) -> Incoming {
         let reader = CallReader::new(Arc::clone(&self.connection.link), self.key);
-        Incoming {
-            first,
-            reader,
-            budget: self.connection.growth.clone(),
-            charge: None,
-            held: None,
-            waits: true,
-        }
+        Incoming { first, reader, budget: self.connection.growth.clone(), charge: None, held: None }
+    }
+
+    /// Waits for room in the budget of decoded requests, until the call ends.
+    pub(super) async fn charge(&mut self, amount: u64) -> Result<(), Status> {
+        let time = self.connection.link.terms().write_timeout;
+        self.charge = Charge::wait(self.connection.growth.clone(), amount, time).await?;
+        Ok(())
     }
 
     /// The one message of a request that came in parts.
     pub(super) async fn single(&mut self) -> Result<Bytes, Status> {
         let wrong =
             |what| Status::invalid_argument(format!("the request has {what} where the method takes one"));
-        let mut incoming = Incoming { waits: false, ..self.incoming(None) };
+        let mut incoming = self.incoming(None);
         let Some(message) = poll_fn(|cx| incoming.poll_message(cx)).await? else {
             return Err(wrong("no message"));
         };
@@ -179,8 +179,6 @@ struct Incoming {
     charge: Option<Charge>,
     /// A message that waits for room in the budget.
     held: Option<Held>,
-    /// Whether messages wait. A request that came in parts does not, as no request does.
-    waits: bool,
 }
 
 /// A message that is not charged yet.
@@ -192,19 +190,13 @@ struct Held {
 impl Incoming {
     fn poll_charge(&mut self, message: Bytes, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         let amount = growth::estimate(&message);
-        match Charge::take(&self.budget, amount) {
-            Ok(charge) => {
-                self.charge = Some(charge);
-                Poll::Ready(Ok(Some(message)))
-            }
-            Err(_) if self.waits => {
-                let time = self.reader.write_timeout();
-                let charge = Box::pin(Charge::wait(self.budget.clone(), amount, time));
-                self.held = Some(Held { message, charge });
-                self.poll_held(cx)
-            }
-            Err(status) => Poll::Ready(Err(status)),
+        if let Some(charge) = Charge::take(&self.budget, amount) {
+            self.charge = Some(charge);
+            return Poll::Ready(Ok(Some(message)));
         }
+        let charge = Box::pin(Charge::wait(self.budget.clone(), amount, self.reader.write_timeout()));
+        self.held = Some(Held { message, charge });
+        self.poll_held(cx)
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {

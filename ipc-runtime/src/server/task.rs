@@ -28,6 +28,8 @@ pub(super) struct CallTask {
 /// The parts of a call that are needed to begin its handler.
 pub(super) struct Unstarted {
     pub(super) message: Option<Bytes>,
+    /// What it must be charged before it is decoded; 0 where it is charged already.
+    pub(super) waits_for: u64,
     pub(super) metadata: Metadata,
     pub(super) layers: Layers<Status>,
     /// The path of its method, if there are layers.
@@ -48,7 +50,7 @@ impl CallTask {
     /// Gives the handler its request, if the request has arrived and the call has no layers.
     fn begin(&mut self, mut call: RunningCall, unstarted: Unstarted) {
         let is_whole = unstarted.message.is_some() || call.shape.requests;
-        if !is_whole || unstarted.path.is_some() {
+        if !is_whole || unstarted.path.is_some() || unstarted.waits_for > 0 {
             self.rest = Some(Box::pin(run_in_parts(call, unstarted)));
             return;
         }
@@ -90,11 +92,14 @@ impl Future for CallTask {
 
 /// Runs a whole call that has layers, or whose request comes in parts.
 async fn run_in_parts(mut call: RunningCall, unstarted: Unstarted) {
-    let Unstarted { message, metadata, layers, path } = unstarted;
+    let Unstarted { message, waits_for, metadata, layers, path } = unstarted;
     let mut instead = None;
     let outcome = {
         let watched = call.slot.watched();
         let mut work = pin!(async {
+            if waits_for > 0 {
+                call.slot.charge(waits_for).await?;
+            }
             let message = match message {
                 None if !call.shape.requests => Some(call.slot.single().await?),
                 message => message,
