@@ -50,3 +50,37 @@ impl Counts {
         Arc::clone(&self.newcomers).acquire_owned().await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::super::places::User;
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_connections_may_be_in_each_part_of_their_life_and_no_more() {
+        for (max_connections, waiting) in [(2, 16), (100, 100)] {
+            let counts = Counts::new(max_connections, false);
+            let limits = [
+                (&counts.waiting, waiting),
+                (&counts.serving, max_connections),
+                (&counts.endings, 64),
+                (&counts.farewells, 64),
+            ];
+            for (places, limit) in limits {
+                let user: User = Some(1);
+                let taken: Vec<_> = std::iter::from_fn(|| places.take(user)).collect();
+                assert_eq!(taken.len(), limit);
+            }
+            let mut newcomers = Vec::new();
+            for _ in 0..16 {
+                newcomers.push(counts.newcomer().await);
+            }
+            let mut next = std::pin::pin!(counts.newcomer());
+            assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            newcomers.pop();
+            assert!(next.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+    }
+}

@@ -147,3 +147,25 @@ impl<C: Future<Output = ()> + Unpin> Future for Runner<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_tasks_wait_for_calls_and_no_more() {
+        let runners = Arc::new(Runners::default());
+        let (ended, mut has_ended) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..=MAX_IDLE {
+            let ended = ended.clone();
+            runners.run(Box::pin(async move { ended.send(()).expect("it is heard") }));
+        }
+        for _ in 0..=MAX_IDLE {
+            has_ended.recv().await;
+        }
+        // The last one is told so, and decides then whether to wait.
+        tokio::task::yield_now().await;
+        assert_eq!(lock(&runners.idle).waiting.len(), MAX_IDLE);
+        runners.close();
+    }
+}
