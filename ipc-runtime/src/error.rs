@@ -3,8 +3,8 @@
 //! `Failure` is the context (endpoint, phase, remedy) that travels inside [`IpcError::Io`]. Nothing here
 //! does I/O or decides about retries.
 
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::Bytes;
 
@@ -24,7 +24,9 @@ use crate::status::{Code, Status};
 /// | `PeerClosed` | the stream ended where a frame was expected | `UNAVAILABLE` |
 /// | `InvalidLength` | a frame header announces an empty message | `INVALID_ARGUMENT` |
 /// | `Status` | the other side answered with an error | its own |
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` gives the same words as `Display`, because that is what a `main` that returns an error prints.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum IpcError {
     /// The deadline passed after the request was sent, or a frame did not arrive completely in time.
@@ -76,6 +78,12 @@ pub enum IpcError {
     /// The error with which the other side answered.
     #[error("{0}")]
     Status(#[from] Status),
+}
+
+impl fmt::Debug for IpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl IpcError {
@@ -202,8 +210,8 @@ impl Failure {
     }
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.phase, self.endpoint, self.cause)?;
         if !self.remedy.is_empty() {
             write!(f, "; {}", self.remedy)?;
@@ -221,6 +229,23 @@ impl std::error::Error for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_main_that_returns_an_error_prints_words() {
+        let failure = Failure {
+            endpoint: "/run/x.sock".into(),
+            phase: "connecting to",
+            cause: Arc::new(IpcError::PeerClosed),
+            remedy: "start it",
+            code: Code::Unavailable,
+            request_sent: false,
+        };
+        let error: Box<dyn std::error::Error> = failure.into_error(io::ErrorKind::Other).into();
+        assert_eq!(
+            format!("{error:?}"),
+            "connecting to /run/x.sock: the peer closed the connection; start it"
+        );
+    }
 
     #[test]
     fn every_variant_has_its_code_and_says_whether_the_request_left() {
