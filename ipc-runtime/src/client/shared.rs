@@ -45,6 +45,13 @@ struct State {
     refused: Option<Arc<Refused>>,
     /// Attempts whose runtime was dropped before they ended.
     vanished: u64,
+    /// There has been a connection.
+    was_connected: bool,
+}
+
+/// A connection that was given up.
+struct Lost {
+    is_graceful: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +119,7 @@ impl Shared {
             attempts: 0,
             refused: None,
             vanished: 0,
+            was_connected: false,
         };
         let changed = watch::Sender::new(state.phase.public());
         Self { endpoint: target.name(), target, config, options, state: Mutex::new(state), changed }
@@ -120,7 +128,8 @@ impl Shared {
 
 impl ConnectionOwner for Shared {
     fn on_closed(&self, connection: &Arc<ClientConnection>) {
-        self.lose(&mut lock(&self.state), connection);
+        let lost = self.lose(&mut lock(&self.state), connection);
+        self.log_lost(lost.as_ref());
     }
 }
 
@@ -185,6 +194,20 @@ impl Shared {
     }
 
     fn find(&self, wait: &mut ReadyWait) -> Found {
+        let mut lost = None;
+        let found = self.find_locked(wait, &mut lost);
+        self.log_lost(lost.as_ref());
+        found
+    }
+
+    /// Whoever logs may make calls on this channel, so that is done without the lock.
+    fn log_lost(&self, lost: Option<&Lost>) {
+        if let Some(Lost { is_graceful }) = lost {
+            tracing::info!(endpoint = %self.endpoint, is_graceful, "connection lost");
+        }
+    }
+
+    fn find_locked(&self, wait: &mut ReadyWait, lost: &mut Option<Lost>) -> Found {
         let mut state = lock(&self.state);
         if let Phase::Ready(connection, _) = &state.phase {
             if connection.takes_calls() {
@@ -192,7 +215,7 @@ impl Shared {
             }
             // Whoever finds it closed moves on: nobody waits for its driver to say so.
             let connection = Arc::clone(connection);
-            self.lose(&mut state, &connection);
+            *lost = self.lose(&mut state, &connection);
         }
         let now = Instant::now();
         let seen = *wait.attempts_seen.get_or_insert(state.attempts);
@@ -240,15 +263,23 @@ impl Shared {
         }
         match result {
             Ok(connection) => {
-                tracing::debug!(endpoint = %self.endpoint, "connected");
+                let was_connected = std::mem::replace(&mut state.was_connected, true);
                 state.refused = None;
                 self.set(&mut state, Phase::Ready(connection, Instant::now()));
+                drop(state);
+                if was_connected {
+                    tracing::info!(endpoint = %self.endpoint, "connected again");
+                } else {
+                    tracing::debug!(endpoint = %self.endpoint, "connected");
+                }
             }
             Err(refused) => {
-                tracing::debug!(endpoint = %self.endpoint, error = %refused.error, "cannot connect");
+                let error = Arc::clone(&refused.error);
                 let wait = state.backoff.next(refused.retry_after_ms, random_unit());
                 state.refused = Some(Arc::new(refused));
                 self.set(&mut state, Phase::Idle(Some(after(Instant::now(), wait))));
+                drop(state);
+                tracing::debug!(endpoint = %self.endpoint, %error, "cannot connect");
             }
         }
     }
@@ -264,14 +295,13 @@ impl Shared {
     }
 
     /// Gives up a connection. After a graceful farewell, the next one may be made at once.
-    fn lose(&self, state: &mut State, connection: &Arc<ClientConnection>) {
+    fn lose(&self, state: &mut State, connection: &Arc<ClientConnection>) -> Option<Lost> {
         let since = match &state.phase {
             Phase::Ready(current, since) if Arc::ptr_eq(current, connection) => *since,
-            _ => return,
+            _ => return None,
         };
         let ((is_graceful, retry_after_ms), was_answered) =
             connection.link.peek(|core| (core.farewell(), core.take_was_answered()));
-        tracing::debug!(endpoint = %self.endpoint, is_graceful, "connection lost");
         if was_answered {
             state.backoff.reset();
         }
@@ -282,6 +312,7 @@ impl Shared {
             Phase::Idle(Some(after(Instant::now(), wait)))
         };
         self.set(state, phase);
+        Some(Lost { is_graceful })
     }
 
     /// Changes the phase and notifies everything that waits for a change.

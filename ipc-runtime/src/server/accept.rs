@@ -65,7 +65,8 @@ async fn receive(
     let hello = match greeted {
         Ok(hello) => hello,
         Err(ending) => {
-            tracing::debug!(cause = %ending.cause, "a client did not say Hello");
+            let (pid, uid) = (stream.peer.pid, stream.peer.uid);
+            tracing::debug!(pid, uid, cause = %ending.cause, "a client did not say Hello");
             let Some(status) = ending.go_away else { return Ok(()) };
             return Err(Refused::new(stream, status, Duration::ZERO));
         }
@@ -74,7 +75,6 @@ async fn receive(
     let (place, terms) = match admit(core, user, &own, &hello) {
         Ok(admitted) => admitted,
         Err((status, retry_after)) => {
-            tracing::debug!(%status, "a client is refused");
             return Err(Refused::new(stream, status, retry_after));
         }
     };
@@ -129,10 +129,11 @@ async fn run(
         Err(error) => Err(error),
     };
     if let Err(error) = greeted {
-        tracing::debug!(%error, "a client left before the server's Hello");
+        tracing::debug!(pid = stream.peer.pid, uid = stream.peer.uid, %error, "a client left before the server's Hello");
         return;
     }
-    tracing::debug!(client = stream.peer.version, "a client has connected");
+    let (pid, uid) = (stream.peer.pid, stream.peer.uid);
+    tracing::debug!(pid, uid, version = stream.peer.version, "a client has connected");
     let link = Arc::new(Link::new(stream.output, terms));
     let peer = Arc::new(stream.peer);
     let (growth, calls) = (core.growth.of_connection(), Arc::clone(&core.calls));
@@ -142,6 +143,7 @@ async fn run(
     let _registered = core.register(&connection);
     drop(connection);
     driver.run().await;
+    tracing::debug!(pid, uid, "a client has left");
 }
 
 /// A client that is not served, and why.
@@ -159,6 +161,14 @@ impl Refused {
     /// Tells the client why. In a flood, the connection is closed without a `GoAway`.
     async fn see_off(self: Box<Self>, core: &Core, user: User) {
         let Self { stream, status, retry_after } = *self;
+        let (pid, uid) = (stream.peer.pid, stream.peer.uid);
+        let (why, reason) = (status.code(), status.message());
+        if retry_after.is_zero() {
+            tracing::info!(pid, uid, code = ?why, reason, "a client is refused");
+        } else {
+            // It asks again, and again.
+            tracing::debug!(pid, uid, code = ?why, reason, "a client is refused for now");
+        }
         if let Some(_farewell) = core.counts.farewells.take(user) {
             greet::refuse(stream, &HELLO_ENCODER, &status, retry_after).await;
         }

@@ -15,6 +15,8 @@ mod hello;
 #[cfg(unix)]
 mod legacy;
 mod limits;
+#[cfg(unix)]
+mod logs;
 mod messages;
 mod reconnect;
 mod retry;
