@@ -366,8 +366,9 @@ impl Shared {
     pub(crate) fn never_sent(&self, admitted: bool) -> IpcError {
         let (words, remedy) = if admitted {
             (
-                "the server reads too slowly, or the runtime that drives the connection did not run",
-                "nothing was sent; see that nothing blocks the threads of either, or allow more time",
+                "there was no time left to write it: the server reads slowly, or the runtime that drives the connection did \
+                 not run",
+                "nothing was sent; allow more time, and see that nothing blocks the threads of either",
             )
         } else {
             (

@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     cost: u64,
     /// The credit left after them, as last known.
     credit: i64,
+    /// A large item was sent, and may still wait in the call's queue.
+    is_behind: bool,
 }
 
 /// The call that a batch belongs to.
@@ -55,6 +57,19 @@ impl Batch {
     /// Whether it is time to [`send`](Self::send).
     pub(crate) fn is_full(&self) -> bool {
         self.frames.len() >= BATCH_BYTES
+    }
+
+    /// Waits until the call's queue has room, if a large item may fill it. Otherwise an item that the application makes
+    /// meanwhile would be held beside the one in the queue.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, nothing changes.
+    pub(crate) async fn room(&mut self, call: Outgoing<'_>) {
+        if self.is_behind {
+            poll_fn(|cx| poll_room(call, cx)).await;
+            self.is_behind = false;
+        }
     }
 
     /// Adds an item when the call has credit.
@@ -120,6 +135,7 @@ impl Batch {
 
     /// Sends a large item by itself.
     fn put_alone(&mut self, call: Outgoing<'_>, item: &dyn Encode) -> Result<(), Stopped> {
+        self.is_behind = true;
         let length = item.length();
         let mut frame = BytesMut::new();
         call.link.encoder().put_item(&mut frame, call.id, item, length).map_err(Stopped::Item)?;
@@ -135,6 +151,14 @@ fn poll_credit(call: Outgoing<'_>, cx: &mut Context<'_>) -> Poll<Option<i64>> {
         call.link.flush();
     }
     credit
+}
+
+fn poll_room(call: Outgoing<'_>, cx: &mut Context<'_>) -> Poll<()> {
+    let room = call.link.peek(|core| core.poll_room(call.key, cx.waker()));
+    if room.is_pending() {
+        call.link.flush();
+    }
+    room
 }
 
 fn hand_in(call: Outgoing<'_>, frames: Payload<'_>, cost: u64) -> bool {

@@ -144,7 +144,10 @@ impl<H: Host> Driver<H> {
                 self.now = now;
                 continue;
             }
-            ready!(self.poll_sleep(cx));
+            if self.poll_sleep(cx).is_pending() {
+                self.has_looked_again = false;
+                return Poll::Pending;
+            }
             if !std::mem::replace(&mut self.has_looked_again, true) {
                 // This process may have been stopped: the timer goes off before the runtime has looked at the sockets.
                 // Nothing is judged before it has, and before reading and writing were tried once more.

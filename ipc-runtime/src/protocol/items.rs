@@ -21,6 +21,18 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Waits until the call's queue has room, or nothing will be queued any more.
+    pub(crate) fn poll_room(&mut self, key: CallKey, waker: &Waker) -> Poll<()> {
+        let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else {
+            return Poll::Ready(());
+        };
+        if call.queue.has_room() {
+            return Poll::Ready(());
+        }
+        self.retired.extend(call.wakers.register_sender(waker));
+        Poll::Pending
+    }
+
     /// Sends items that were encoded as frames, and charges their cost; `false` where the call is over.
     pub(crate) fn send(&mut self, key: CallKey, frames: Payload<'_>, cost: u64) -> bool {
         let Some(call) = self.calls.get_mut(key).filter(|call| !call.is_over()) else { return false };

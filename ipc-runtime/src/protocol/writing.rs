@@ -100,7 +100,6 @@ impl Connection {
                 self.stage_bytes(key, Payload::Large(bytes));
                 if let Some(call) = self.calls.get_mut(key)
                     && call.queue.has_room()
-                    && call.outgoing > 0
                 {
                     call.wakers.wake_sender(&mut self.wakeups);
                 }

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::counts::Newcomer;
 use super::host::ServerHost;
 use super::places::{Place, User, user_of};
+use super::stall;
 use crate::background::Task;
 use crate::link::driver::Driver;
 use crate::link::{Link, greet};
@@ -45,7 +46,8 @@ async fn receive(
     mut stream: ByteStream,
     newcomer: Option<Newcomer>,
 ) -> Result<(), Box<Refused>> {
-    let allowed = core.options.policy.check(&stream.peer);
+    // A rule may compute, or ask a service for names.
+    let allowed = stall::watched(|| core.options.policy.check(&stream.peer));
     drop(newcomer);
     if let Err(status) = allowed {
         return Err(Refused::new(stream, status, Duration::ZERO));

@@ -1,9 +1,10 @@
 //! A server that listens: it accepts connections, and at its end says farewell, gives calls time to finish, and cuts them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::accept;
 use super::core::Core;
@@ -120,7 +121,7 @@ impl Server {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Some(_) = connections.join_next() => {}
+                Some(joined) = connections.join_next() => forget(joined),
             }
         }
     }
@@ -142,7 +143,9 @@ impl Server {
         drop(draining);
         // Their last words are written within a bounded time; nobody new is greeted any more.
         drop(self);
-        while connections.join_next().await.is_some() {}
+        while let Some(joined) = connections.join_next().await {
+            forget(joined);
+        }
         shutdown
     }
 
@@ -155,5 +158,13 @@ impl Server {
                 () = self.core.one_left() => {}
             }
         }
+    }
+}
+
+/// A connection's task has ended. What a rule panicked with may panic in turn when it is dropped, and must not end the server.
+fn forget(joined: Result<(), JoinError>) {
+    let Some(payload) = joined.err().and_then(|error| error.try_into_panic().ok()) else { return };
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
     }
 }

@@ -61,6 +61,7 @@ impl Reply {
         let mut batch = Batch::default();
         let mut stream = pin!(stream);
         loop {
+            batch.room(self.outgoing()).await;
             let next = poll_fn(|cx| Poll::Ready(stream.as_mut().poll_next(cx))).await;
             let next = match next {
                 Poll::Ready(next) => next,

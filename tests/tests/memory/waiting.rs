@@ -1,8 +1,14 @@
 //! Section 6: what waits must not keep alive a larger buffer that it arrived in.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::stream;
+use ipc_runtime::{Request, Response, Server, Status, Stream, ipc_service};
+use ipc_tests::clock::settle;
 use ipc_tests::probe::{Sizes, note};
-use ipc_tests::raw::soon;
-use ipc_tests::setup::{Played, Real, done};
+use ipc_tests::raw::{RawPeer, soon};
+use ipc_tests::setup::{Played, Real, done, place};
 use ipc_tests::wire::{self, Body, Checksum, Envelope};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -123,5 +129,54 @@ fn items_that_a_client_does_not_read_let_go_of_the_answers_they_came_with() {
         }
         raw.is_quiet().await;
         assert_small(&counted);
+    });
+}
+
+/// Streams without end.
+#[ipc_service(package = "test.memory.v1")]
+trait Fountain {
+    /// Large messages, each in memory of its own.
+    async fn pour(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<impl Stream<Item = Result<Vec<u8>, Status>> + Send + 'static>, Status>;
+}
+
+/// Counts what it has made.
+struct Well(Arc<AtomicUsize>);
+
+impl Fountain for Well {
+    async fn pour(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<impl Stream<Item = Result<Vec<u8>, Status>> + Send + 'static>, Status> {
+        let made = Arc::clone(&self.0);
+        let make = move || {
+            made.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![7; 900_000])
+        };
+        Ok(Response::new(stream::repeat_with(make)))
+    }
+}
+
+#[test]
+fn a_stream_makes_no_more_while_its_last_large_item_waits() {
+    alone(async {
+        const CALLS: usize = 20;
+        let (config, _directory) = place();
+        let made = Arc::new(AtomicUsize::new(0));
+        let builder = Server::builder().add_service(FountainServer::new(Well(Arc::clone(&made))));
+        let serving = tokio::spawn(builder.bind(&config).await.unwrap().serve());
+        let mut raw = RawPeer::connect(&config.endpoint_path).await;
+        raw.greet(wire::hello()).await;
+        for id in 1..=CALLS {
+            let open =
+                wire::Open { method: "/test.memory.v1.Fountain/Pour".to_owned(), ..wire::open("", "") };
+            raw.send(id as u64, open).await;
+        }
+        settle().await;
+        // One is being written, so its call has room for another.
+        assert_eq!(made.load(Ordering::SeqCst), CALLS + 1);
+        serving.abort();
     });
 }

@@ -117,6 +117,20 @@ fn pings(count: u64) -> BytesMut {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_time_that_something_is_due_the_sockets_are_looked_at_again() {
+    let (mut driver, mut other) = driver(1024);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert_eq!(turns(&mut driver, &woken), 1);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    // A Ping is due. Before it is sent, something arrives: it is not due any more.
+    assert!(driver.poll(&mut Context::from_waker(&waker)).is_pending());
+    other.write_all(&pings(1)).await.expect("room");
+    assert!(driver.poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(!driver.has_looked_again);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_timer_is_set_although_the_budget_of_the_task_is_used_up() {
     let (mut driver, _other) = driver(16);
     let woken = Arc::new(Woken::default());
