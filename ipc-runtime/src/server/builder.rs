@@ -145,6 +145,8 @@ impl ServerBuilder {
     ///
     /// With any such rule, a quarter of all connections is reserved for users who have none, so that one user can't take
     /// all.
+    ///
+    /// It runs on a thread of the server's runtime, as a handler does, so it should not block for long.
     pub fn allow(mut self, rule: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         self.options.policy.allow(rule);
         self
