@@ -151,11 +151,11 @@ impl Fountain for Well {
         _: Request<()>,
     ) -> Result<Response<impl Stream<Item = Result<Vec<u8>, Status>> + Send + 'static>, Status> {
         let made = Arc::clone(&self.0);
-        let make = move || {
+        let next = move || {
             made.fetch_add(1, Ordering::SeqCst);
             Ok(vec![7; 900_000])
         };
-        Ok(Response::new(stream::repeat_with(make)))
+        Ok(Response::new(stream::repeat_with(next)))
     }
 }
 
