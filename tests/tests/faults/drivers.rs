@@ -50,7 +50,12 @@ async fn a_server_that_is_dropped_while_answers_wait_for_room_lets_go_of_everyth
     assert!(tables.calls() > 0, "answers wait");
     serving.abort();
     assert!(serving.await.unwrap_err().is_cancelled());
-    assert!(raw.is_shut().await);
+    if cfg!(windows) {
+        // A pipe lets go of its server once what it has taken is read.
+        assert!(raw.rest().await < 1_000_000);
+    } else {
+        assert!(raw.is_shut().await);
+    }
     assert_eq!((tables.connections(), tables.calls(), tables.counted_calls()), (0, 0, 0));
     // The test has the one, and the tables hold what is served.
     drop(tables);
