@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::Any;
 
 use crate::chance::{put_sized, run};
-use crate::{MEMORY, MIB, alone};
+use crate::{MIB, alone, held};
 
 /// What an envelope takes beside what is in it.
 const SMALL: usize = 1024;
@@ -19,20 +19,8 @@ const METADATA: usize = 4 * 64 * 1024;
 const DETAILS: usize = 1024 * (48 + 2 * 16);
 
 /// How much is kept of an envelope, and whether there is one.
-///
-/// The test harness has a thread of its own, which may allocate and free meanwhile: so it is measured until two
-/// measurements in a row are the same.
 fn kept(bytes: &[u8]) -> (Option<Kept>, usize) {
-    let mut last = None;
-    loop {
-        let before = MEMORY.allocated();
-        let kept = keep(bytes);
-        let size = MEMORY.allocated().checked_sub(before);
-        match size {
-            Some(size) if last == Some(size) => return (kept, size),
-            _ => last = size,
-        }
-    }
+    held(|| keep(bytes))
 }
 
 fn padded(body: impl Into<Body>, padding: usize) -> Vec<u8> {

@@ -6,7 +6,7 @@ use ipc_runtime::bench::estimate;
 use prost::Message;
 
 use crate::chance::{put_sized, run};
-use crate::{MEMORY, alone};
+use crate::{Thing, alone, held};
 
 /// The spare room of a list of numbers, as far as a server counts it.
 const SPARE: usize = 16 * 1024;
@@ -58,27 +58,6 @@ impl Shape for Lists {
             + spare(&self.flags)
             + spare(&self.small)
     }
-}
-
-/// 64 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct Thing {
-    #[prost(fixed64, tag = "1")]
-    a: u64,
-    #[prost(fixed64, tag = "2")]
-    b: u64,
-    #[prost(fixed64, tag = "3")]
-    c: u64,
-    #[prost(fixed64, tag = "4")]
-    d: u64,
-    #[prost(fixed64, tag = "5")]
-    e: u64,
-    #[prost(fixed64, tag = "6")]
-    f: u64,
-    #[prost(fixed64, tag = "7")]
-    g: u64,
-    #[prost(fixed64, tag = "8")]
-    h: u64,
 }
 
 /// 128 bytes and more in lists of its own.
@@ -144,20 +123,9 @@ struct Map {
 impl Shape for Maps {}
 
 /// Decodes, and compares what that takes with what it was thought to take. Returns whether it was a message.
-///
-/// The test harness has a thread of its own, which may allocate and free meanwhile: so it is measured until two
-/// measurements in a row are the same.
 fn assert_counted<M: Shape>(bytes: &[u8]) -> bool {
-    let mut last = None;
-    let taken = loop {
-        let before = MEMORY.allocated();
-        let Ok(message) = M::decode(bytes) else { return false };
-        let taken = MEMORY.allocated().checked_sub(before + message.uncounted());
-        match taken {
-            Some(taken) if last == Some(taken) => break taken,
-            _ => last = taken,
-        }
-    };
+    let (Ok(message), size) = held(|| M::decode(bytes)) else { return false };
+    let taken = size - message.uncounted();
     let thought = usize::try_from(estimate(bytes)).unwrap();
     assert!(taken <= thought, "{} bytes took {taken}, thought to take {thought}", bytes.len());
     true

@@ -51,3 +51,40 @@ impl Counted {
         MEMORY.total_allocated() - self.allocated
     }
 }
+
+/// What `work` gives, and how many bytes that holds.
+///
+/// The test harness has a thread of its own, which may allocate and free meanwhile: so it is measured until two
+/// measurements in a row are the same.
+fn held<T>(work: impl Fn() -> T) -> (T, usize) {
+    let mut last = None;
+    loop {
+        let before = MEMORY.allocated();
+        let given = work();
+        match MEMORY.allocated().checked_sub(before) {
+            Some(size) if last == Some(size) => return (given, size),
+            size => last = size,
+        }
+    }
+}
+
+/// 64 bytes, and as little as 2 on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct Thing {
+    #[prost(fixed64, tag = "1")]
+    a: u64,
+    #[prost(fixed64, tag = "2")]
+    b: u64,
+    #[prost(fixed64, tag = "3")]
+    c: u64,
+    #[prost(fixed64, tag = "4")]
+    d: u64,
+    #[prost(fixed64, tag = "5")]
+    e: u64,
+    #[prost(fixed64, tag = "6")]
+    f: u64,
+    #[prost(fixed64, tag = "7")]
+    g: u64,
+    #[prost(fixed64, tag = "8")]
+    h: u64,
+}
